@@ -1,0 +1,31 @@
+# make demo        train the main experiment (about 3 minutes), evaluate it, draw its loss curves
+# make demo-maze   the same in Maze2D (about 10 minutes)
+# make test        the whole test suite
+# Each first makes .venv with everything that it needs. PYTHON=python3.12 make demo takes another interpreter.
+
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo demo-maze test clean
+demo: .venv/ready
+	$(BIN)/python train.py config/minigrid_random.py --out_dir=out/demo
+	$(BIN)/python evaluate.py --out_dir=out/demo
+	$(BIN)/python plot.py curves out/demo
+
+demo-maze: .venv/ready
+	$(BIN)/python train.py config/maze2d_bc.py --out_dir=out/demo-maze
+	$(BIN)/python evaluate.py --out_dir=out/demo-maze --rollouts=1000
+	$(BIN)/python plot.py curves out/demo-maze
+
+test: .venv/ready
+	$(BIN)/python -m pytest -q
+
+.venv/ready: requirements.txt requirements-maze.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-maze.txt
+	touch .venv/ready
+
+clean:
+	rm -rf out .venv

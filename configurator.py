@@ -1,0 +1,111 @@
+"""Configuration as plain Python globals: a config file and --key=value flags override them, strictly.
+
+    python train.py config/minigrid_bc.py --seed=3 --n_embd=64
+
+A script defines its defaults as lower-case globals and calls `config = configurator.apply(globals())`. A config file is
+Python that sets some of these names. Flags win over files whatever their order. A name that does not exist, or a value
+of another type, is refused in one line: a mistyped experiment must not run. Read next: train.py.
+"""
+
+import difflib
+import os
+import sys
+
+
+def apply(defaults, argv=None):
+    """Override the configurable names in `defaults` (a script's globals) in place, and return all of them as a dict.
+
+    argv: the command line, by default this process's. Exits with one line on stderr and code 1 on a user's mistake.
+    """
+    one_line_errors()
+    config = configurable(defaults)
+    config = override(config, sys.argv[1:] if argv is None else argv)
+    defaults.update(config)
+    return config
+
+
+def configurable(names):
+    """The names that are settings: public, lower-case, and of a plain type."""
+    plain = (bool, int, float, str, type(None))
+    return {k: v for k, v in names.items() if k.islower() and not k.startswith("_") and isinstance(v, plain)}
+
+
+def override(config, argv):
+    """A copy of config with the files and flags of argv applied. Raises ValueError for what it cannot take."""
+    config, defaults = dict(config), dict(config)
+    for path in (arg for arg in argv if not arg.startswith("-")):
+        for key, value in read_file(path).items():
+            config[known(key, defaults, path)] = typed(key, value, defaults[key], path)
+    for flag in (arg for arg in argv if arg.startswith("-")):
+        if not flag.startswith("--") or flag == "--":
+            raise ValueError(f"{flag!r} is neither a config file nor of the form --key=value")
+        key, equals, text = flag[2:].partition("=")
+        known(key, defaults, "the command line")
+        config[key] = parsed(key, text if equals else "True", defaults[key])
+    return config
+
+
+def read_file(path):
+    """{name: value} of the names that a config file sets."""
+    if not os.path.isfile(path):
+        raise ValueError(f"there is no config file {path!r} (settings are written --key=value)")
+    names = {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            exec(compile(file.read(), path, "exec"), names)
+    except Exception as error:  # whatever a user's file may do wrong ends in one line
+        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise ValueError(f"config file {path}{where}: {type(error).__name__}: {error}") from None
+    return {k: v for k, v in names.items() if not k.startswith("__")}
+
+
+def known(key, defaults, where):
+    """The key, if it is a setting; otherwise ValueError that names the nearest one."""
+    if key not in defaults:
+        near = difflib.get_close_matches(key, defaults, n=1, cutoff=0.5)
+        raise ValueError(f"{where}: there is no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return key
+
+
+def typed(key, value, default, where):
+    """A config file's value, if it has its setting's type (an int may stand for a float)."""
+    if default is None or (value is None and isinstance(default, str)):
+        return value
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if type(value) is not type(default):
+        raise ValueError(f"{where}: {key}={value!r} should be of type {type(default).__name__}, like {default!r}")
+    return value
+
+
+def parsed(key, text, default):
+    """A flag's text as a value of its setting's type."""
+    if text.lower() == "none" and (default is None or isinstance(default, str)):
+        return None
+    if isinstance(default, bool):
+        if text.lower() not in BOOLEANS:
+            raise ValueError(f"--{key}={text} should be True or False")
+        return BOOLEANS[text.lower()]
+    for kind in (int, float) if default is None else (type(default),):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    if default is None:
+        return text
+    raise ValueError(f"--{key}={text} should be of type {type(default).__name__}, like {default!r}")
+
+
+BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def one_line_errors():
+    """A user's mistake (ValueError, OSError) ends this script in one line on stderr and exit code 1, not in a traceback."""
+
+    def hook(kind, error, trace):
+        if issubclass(kind, (ValueError, OSError)) and not os.environ.get("TRACEBACK"):
+            print(f"{os.path.basename(sys.argv[0])}: {' '.join(str(error).split())}", file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = hook

@@ -1,0 +1,253 @@
+"""Trajectories as arrays of named factors: what they are, how to make, save, load, split and sample them.
+
+A trajectory is L timesteps of *factors*: `agent_pos`, `key_pos`, `action`, `return_to_go` in DoorKey; `position`, `goal`,
+`action`, `return_to_go` in Maze2D. Each factor is categorical (n classes) or continuous (n dimensions) and belongs to
+the group STATE, ACTION or RETURN; masks (masks.py) hide groups, the model (model.py) embeds and predicts factors.
+
+    python data.py make doorkey --n=2000 --seed=0 --out=doorkey.npz    # then: train.py --dataset=doorkey.npz
+    python data.py info doorkey.npz
+
+Read next: masks.py. The worlds that make trajectories are doorkey.py and maze2d.py.
+"""
+
+import argparse
+import json
+import os
+import sys
+import zipfile
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import torch
+
+GROUPS = ("STATE", "ACTION", "RETURN")  # the order of the last axis of every mask
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One named component of a timestep.
+
+    kind: "categorical" (values are class indices below `size`) or "continuous" (values are vectors of `size` numbers).
+    mean, std: per dimension, continuous factors only; the model normalises with them, files and users see raw units.
+    """
+
+    name: str
+    group: str
+    kind: str
+    size: int
+    mean: tuple = ()
+    std: tuple = ()
+
+
+@dataclass
+class Trajectories:
+    """N trajectories of (at most) L timesteps.
+
+    factors: list of Factor, in the order in which the model sees them.
+    values: {factor name: (N, L) int64 if categorical, (N, L, k) float32 if continuous}.
+    world: the name of the world that made them ("doorkey", "maze2d-medium", ...), "" if unknown.
+    lengths: (N,) int64, timesteps of each trajectory; entries from there on are padding that is never sampled.
+    extras: arrays of N rows that belong to a trajectory and not to a timestep (e.g. its start velocity).
+    """
+
+    factors: list
+    values: dict
+    world: str = ""
+    lengths: np.ndarray = None
+    extras: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not self.factors:
+            raise ValueError("trajectories need at least one factor")
+        N, L = self.values[self.factors[0].name].shape[:2]
+        if self.lengths is None:
+            self.lengths = np.full(N, L, dtype=np.int64)
+        for factor in self.factors:
+            _check(factor, self.values[factor.name], N, L)
+
+    def __len__(self):
+        return len(self.lengths)
+
+    def __getitem__(self, rows):
+        """A subset of the trajectories, by slice or index array."""
+        pick = lambda arrays: {name: array[rows] for name, array in arrays.items()}
+        return replace(self, values=pick(self.values), lengths=self.lengths[rows], extras=pick(self.extras))
+
+    def tensors(self, device="cpu"):
+        """{factor name: tensor} on `device`, without a copy on the CPU."""
+        return {factor.name: torch.as_tensor(self.values[factor.name], device=device) for factor in self.factors}
+
+    def save(self, path):
+        """Write one .npz without pickles, beside `path` first and renamed when whole."""
+        header = {"factors": [asdict(factor) for factor in self.factors], "world": self.world}
+        arrays = {f"values/{name}": array for name, array in self.values.items()}
+        arrays |= {f"extras/{name}": array for name, array in self.extras.items()}
+        with open(f"{path}.tmp", "wb") as file:
+            np.savez(file, header=json.dumps(header), lengths=self.lengths, **arrays)
+        os.replace(f"{path}.tmp", path)
+
+    @staticmethod
+    def load(path):
+        """Read what save() wrote. Raises ValueError or OSError, in one sentence, if it is missing, damaged or malformed."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            header = json.loads(str(arrays.pop("header")))
+            factors = [Factor(**{**f, "mean": tuple(f["mean"]), "std": tuple(f["std"])}) for f in header["factors"]]
+            part = lambda kind: {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(kind + "/")}
+            return Trajectories(factors, part("values"), header["world"], arrays["lengths"], part("extras"))
+        except FileNotFoundError:
+            raise ValueError(f"there is no data file {path}") from None
+        except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a whole trajectory file as data.py saves it: {error}") from None
+
+
+def _check(factor, array, N, L):
+    """One sentence on the first thing wrong with a factor's array."""
+    if factor.group not in GROUPS:
+        raise ValueError(f"factor {factor.name} has group {factor.group!r}; groups are {', '.join(GROUPS)}")
+    shape = (N, L) if factor.kind == "categorical" else (N, L, factor.size)
+    if array.shape != shape:
+        raise ValueError(f"factor {factor.name} has shape {array.shape}; a {factor.kind} factor here needs {shape}")
+    if array.size == 0:
+        raise ValueError(f"factor {factor.name} is empty: {N} trajectories of {L} steps")
+    if factor.kind == "categorical" and not (0 <= array.min() and array.max() < factor.size):
+        raise ValueError(f"factor {factor.name} has classes {array.min()}..{array.max()}; it needs 0..{factor.size - 1}")
+    if factor.kind == "continuous" and not np.isfinite(array).all():
+        raise ValueError(f"factor {factor.name} has a value that is not finite (NaN or infinity)")
+
+
+def normalise(trajectories):
+    """The same trajectories with mean and standard deviation of their continuous states and returns in the factors.
+
+    Actions keep mean 0 and standard deviation 1: they live in [-1, 1], and their errors stay readable in raw units.
+    """
+    factors = []
+    for factor in trajectories.factors:
+        if factor.kind == "continuous":
+            mean, std = np.zeros(factor.size), np.ones(factor.size)
+            if factor.group != "ACTION":
+                flat = trajectories.values[factor.name].reshape(-1, factor.size)
+                mean, std = flat.mean(axis=0, dtype=np.float64), flat.std(axis=0, dtype=np.float64)
+            std = np.where(std > 1e-6, std, 1.0)  # a constant dimension carries nothing to scale
+            factor = replace(factor, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        factors.append(factor)
+    return replace(trajectories, factors=factors)
+
+
+def sample_windows(values, lengths, batch_size, context, generator):
+    """Draw windows of consecutive timesteps, uniformly over trajectories and starts, as one gather per factor.
+
+    values: {name: (N, L) or (N, L, k) tensor}; lengths: (N,) tensor; generator: torch.Generator on the same device.
+    Returns {name: (B, T) or (B, T, k)} and, as "timestep", each entry's index in its trajectory (B, T).
+    """
+    device = lengths.device
+    L = next(iter(values.values())).shape[1]
+    episode = torch.randint(len(lengths), (batch_size,), generator=generator, device=device)
+    room = lengths[episode] - context + 1  # (B,) number of possible starts
+    uniform = torch.rand(batch_size, dtype=torch.float64, generator=generator, device=device)
+    timestep = (uniform * room).long()[:, None] + torch.arange(context, device=device)  # (B, T)
+    rows = episode[:, None] * L + timestep
+    windows = {name: array.flatten(0, 1)[rows] for name, array in values.items()}
+    return windows | {"timestep": timestep}
+
+
+def check_context(trajectories, context):
+    """Raise ValueError unless every trajectory has at least `context` timesteps, and context is at least 1."""
+    shortest = int(trajectories.lengths.min())
+    if not 1 <= context <= shortest:
+        raise ValueError(f"context={context} does not fit: the shortest trajectory has {shortest} timesteps")
+
+
+def make(dataset, n, seed):
+    """n fresh trajectories of a world, by its name: doorkey, doorkey16, maze2d-open, -umaze, -medium or -large."""
+    if dataset in ("doorkey", "doorkey16"):
+        import doorkey
+
+        return doorkey.make_dataset(n, seed, size=16 if dataset == "doorkey16" else 6)
+    if dataset.startswith("maze2d-"):
+        import maze2d
+
+        return maze2d.make_dataset(n, seed, maze=dataset.removeprefix("maze2d-"))
+    raise ValueError(f"dataset {dataset!r} is neither a world ({', '.join(WORLDS)}) nor a .npz file")
+
+
+def environment(dataset, n, seed):
+    """n copies of a world to play in, by the name of the data set. Raises ValueError where there is no world."""
+    if dataset in ("doorkey", "doorkey16"):
+        import doorkey
+
+        return doorkey.DoorKey(n, seed, size=16 if dataset == "doorkey16" else 6)
+    if dataset in WORLDS:
+        import maze2d
+
+        return maze2d.Maze2D(dataset.removeprefix("maze2d-"), n, seed)
+    raise ValueError(f"there is no world {dataset!r} to play in; worlds are {', '.join(WORLDS)}")
+
+
+WORLDS = {  # name: (trajectories made, those at the end that validate)
+    "doorkey": (2000, 1000),
+    "doorkey16": (2000, 1000),
+    "maze2d-open": (1000, 30),
+    "maze2d-umaze": (1000, 30),
+    "maze2d-medium": (1000, 30),
+    "maze2d-large": (1000, 30),
+}
+
+
+def train_and_validation(dataset, num_trajectories, seed):
+    """The first `num_trajectories` for training and, disjoint from them, the last ones for validation (DESIGN of the paper).
+
+    dataset: a world's name, or the path of a .npz file (whose last tenth, at most 1,000, validates).
+    num_trajectories=0 stands for all that are left. Raises ValueError if there are too few.
+    """
+    if num_trajectories < 0:
+        raise ValueError(f"num_trajectories={num_trajectories} must be 0 (all) or more")
+    if dataset in WORLDS:
+        total, held_out = WORLDS[dataset]
+        everything = make(dataset, max(total, num_trajectories + held_out), seed)
+    else:
+        if not dataset.endswith(".npz"):
+            raise ValueError(f"dataset {dataset!r} is neither a world ({', '.join(WORLDS)}) nor a .npz file")
+        everything = Trajectories.load(dataset)
+        held_out = min(1000, max(1, len(everything) // 10))
+    left = len(everything) - held_out
+    if left < max(num_trajectories, 1):
+        raise ValueError(f"{dataset} has {len(everything)} trajectories, {left} after validation: not {num_trajectories}")
+    return normalise(everything[: num_trajectories or left]), everything[-held_out:]
+
+
+def describe(trajectories):
+    """A few lines on what a data set holds: counts, lengths, and the range of each factor."""
+    lengths = trajectories.lengths
+    lines = [f"{len(trajectories)} trajectories of {lengths.min()} to {lengths.max()} steps, {lengths.sum()} in all"]
+    for factor in trajectories.factors:
+        array = trajectories.values[factor.name]
+        size = f"{factor.size} {'classes' if factor.kind == 'categorical' else 'dimensions'}"
+        lines.append(f"  {factor.name:14s} {factor.group:7s} {size:14s} from {array.min():.4g} to {array.max():.4g}")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="make or look at a file of trajectories")
+    commands = parser.add_subparsers(dest="command", required=True)
+    maker = commands.add_parser("make", help="make trajectories of a world")
+    maker.add_argument("world", choices=list(WORLDS))
+    maker.add_argument("--n", type=int, default=2000)
+    maker.add_argument("--seed", type=int, default=0)
+    maker.add_argument("--out", required=True)
+    commands.add_parser("info", help="print what a file holds").add_argument("file")
+    args = parser.parse_args()
+    if args.command == "make":
+        made = make(args.world, args.n, args.seed)
+        made.save(args.out)
+        print(describe(made), f"\nsaved to {args.out}")
+    else:
+        print(describe(Trajectories.load(args.file)))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"data.py: {error}")

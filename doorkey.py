@@ -1,0 +1,290 @@
+"""DoorKey: a small MiniGrid world in which an agent fetches a key, opens a door and walks to a goal.
+
+MiniGrid's own engine is the truth: DoorKeyEnv below is an ordinary MiniGrid environment with a fixed layout and four
+moves. It is stepped once in every reachable state (77 of them for size 6), which gives a table of transitions; all
+simulation is then numpy look-ups in that table, many trajectories at a time, and bayes.py does exact inference with it.
+
+    python doorkey.py        # draw the world, time the table and 2,000 trajectories
+
+Read next: data.py (what a data set is), then masks.py.
+"""
+
+import os
+import time
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from data import Factor, Trajectories
+
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # MiniGrid imports pygame, which greets on stdout
+from minigrid.core.grid import Grid
+from minigrid.core.mission import MissionSpace
+from minigrid.core.world_object import Door, Goal, Key
+from minigrid.minigrid_env import MiniGridEnv
+
+LENGTH = 10  # every trajectory has ten steps: reaching the goal does not end it
+MOVES = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])  # right, down, left, up: MiniGrid's directions, (x, y) with y down
+ACTION_NAMES = ("right", "down", "left", "up")
+WALL_X = {6: 3, 16: 5}  # column of the inner wall; its door is at y = 1
+RETURN_OFFSET = {6: 6, 16: 10}  # class of a return-to-go = its value + offset
+RETURN_CLASSES = {6: 17, 16: 21}
+BETAS = np.array([0.5, 1.0, 3.0])  # the demonstrator's rationality, drawn once per trajectory
+BETA_PROBABILITIES = np.array([0.3, 0.6, 0.1])
+
+
+class DoorKeyEnv(MiniGridEnv):
+    """DoorKey on MiniGrid's engine, in four direction-free moves. size: width of the grid with its outer walls, 6 or 16."""
+
+    def __init__(self, size=6):
+        self.wall_x = WALL_X[size]
+        super().__init__(MissionSpace(lambda: "fetch the key, open the door, go to the goal"), grid_size=size)
+
+    def _gen_grid(self, width, height):
+        self.grid = Grid(width, height)
+        self.grid.wall_rect(0, 0, width, height)
+        self.grid.vert_wall(self.wall_x, 0)
+        self.door, self.key = Door("yellow", is_locked=True), Key("yellow")
+        self.put_obj(self.door, self.wall_x, 1)
+        self.put_obj(Goal(), width - 2, height - 2)
+        left = dict(top=(1, 1), size=(self.wall_x - 1, height - 2))
+        self.place_obj(self.key, **left)
+        self.place_agent(**left)
+
+    def gen_obs(self):
+        """The whole state (agent cell, key cell, key held, door open): this world's observation, not an egocentric view."""
+        agent = cell_index(*self.agent_pos, self.width)
+        held = self.carrying is not None
+        key = agent if held else cell_index(*self.key.cur_pos, self.width)
+        return int(agent), int(key), int(held), int(self.door.is_open)
+
+    def set_state(self, agent, key, held, door_open):
+        """Put the environment into any state, by cell indices."""
+        if self.carrying is None:
+            self.grid.set(*self.key.cur_pos, None)
+        self.carrying = self.key if held else None
+        if not held:
+            self.put_obj(self.key, *cell_xy(key, self.width))
+        self.agent_pos = cell_xy(agent, self.width)
+        self.door.is_open, self.door.is_locked = bool(door_open), not door_open
+
+    def move(self, direction):
+        """One of our actions: turn, take a key that is in front, go; if the way is barred, toggle what bars it and go."""
+        self.agent_dir = direction
+        self.step(self.actions.pickup)
+        before = self.agent_pos
+        self.step(self.actions.forward)
+        if self.agent_pos == before:
+            self.step(self.actions.toggle)
+            self.step(self.actions.forward)
+        return self.gen_obs()
+
+
+def cell_index(x, y, size=6):
+    """Class of the interior cell at MiniGrid coordinates (x, y), each 1..size-2: column by column."""
+    return (x - 1) * (size - 2) + (y - 1)
+
+
+def cell_xy(index, size=6):
+    """MiniGrid coordinates of a cell class: the inverse of cell_index."""
+    return index // (size - 2) + 1, index % (size - 2) + 1
+
+
+class Table(NamedTuple):
+    """The world as arrays over its S reachable states."""
+
+    size: int
+    states: np.ndarray  # (S, 4) agent cell, key cell (the agent's once held), key held, door open
+    successor: np.ndarray  # (S, 4) index of the state that each action leads to
+    distance: np.ndarray  # (S,) steps from the agent to the goal, once the door is open
+    policy: np.ndarray  # (3, S, 4) the demonstrator's action probabilities, for each beta
+    starts: np.ndarray  # (K,) indices of the equally likely start states
+    index: np.ndarray  # (cells, cells, 2, 2) index of each state, -1 where it is unreachable
+
+
+@lru_cache
+def table(size=6):
+    """Step MiniGrid itself in every reachable state, from all starts. size: 6 or 16. Raises ValueError for others."""
+    if size not in WALL_X:
+        raise ValueError(f"DoorKey has no size {size}; sizes are {', '.join(map(str, WALL_X))}")
+    env = DoorKeyEnv(size)
+    env.reset(seed=0)
+    left = [cell_index(x, y, size) for x in range(1, env.wall_x) for y in range(1, size - 1)]
+    states = [(agent, key, 0, 0) for agent in left for key in left if agent != key]
+    number = {state: i for i, state in enumerate(states)}
+    starts, successor = np.arange(len(states)), []
+    for state in states:  # `states` grows while we walk it: breadth first
+        row = []
+        for direction in range(4):
+            env.set_state(*state)
+            after = env.move(direction)
+            if after not in number:
+                number[after] = len(states)
+                states.append(after)
+            row.append(number[after])
+        successor.append(row)
+    states, successor = np.array(states), np.array(successor)
+    index = np.full((left_cells := (size - 2) ** 2, left_cells, 2, 2), -1)
+    index[tuple(states.T)] = np.arange(len(states))
+    return Table(size, states, successor, _distance(states, size), _policy(states, size), starts, index)
+
+
+def _distance(states, size):
+    """(S,) Manhattan distance to the goal, through the door for those left of the wall."""
+    x, y = cell_xy(states[:, 0], size)
+    wall, goal = WALL_X[size], size - 2
+    right = lambda x, y: np.abs(x - goal) + np.abs(y - goal)
+    door = 1 + right(wall + 1, 1)
+    left = 1 + np.abs(x - (wall - 1)) + np.abs(y - 1) + door
+    return np.where(x > wall, right(x, y), np.where(x == wall, door, left))
+
+
+def _policy(states, size):
+    """(3, S, 4) the demonstrator: softmax(beta * gain), gain = decrease of the Manhattan distance to its subgoal.
+
+    It plans with coordinates clamped to [0, size-2], so it believes that it can step into the outer walls at 0:
+    a quirk of the original's planner that shapes the data, kept for that reason.
+    """
+    wall, goal = WALL_X[size], size - 2
+    here = np.stack(cell_xy(states[:, 0], size), axis=-1)  # (S, 2)
+    key = np.stack(cell_xy(states[:, 1], size), axis=-1)
+    held, door_open = states[:, 2:3], states[:, 3:4]
+    subgoal = np.where(door_open, [goal, goal], np.where(held, [wall, 1], key))[:, None]  # (S, 1, 2)
+    there = np.clip(here[:, None] + MOVES, 0, goal)  # (S, 4, 2)
+    barred = (there[..., 0] == wall) & (there[..., 1] > 1)  # (wall, 0) is outer wall: the planner walks there
+    there = np.where(barred[..., None], here[:, None], there)
+    gain = np.abs(here[:, None] - subgoal).sum(-1) - np.abs(there - subgoal).sum(-1)  # (S, 4)
+    weight = np.exp(BETAS[:, None, None] * gain)
+    return weight / weight.sum(axis=-1, keepdims=True)
+
+
+def factors(size=6):
+    """The factors of a DoorKey timestep."""
+    cells = (size - 2) ** 2
+    return [
+        Factor("agent_pos", "STATE", "categorical", cells),
+        Factor("key_pos", "STATE", "categorical", cells),
+        Factor("action", "ACTION", "categorical", 4),
+        Factor("return_to_go", "RETURN", "categorical", RETURN_CLASSES[size]),
+    ]
+
+
+def make_dataset(n, seed, size=6):
+    """n demonstrations of ten steps, without a Python loop over them: Trajectories with L = 10.
+
+    One row of uniform numbers makes one trajectory, so the first trajectories of a larger data set are the smaller one's.
+    """
+    world = table(size)
+    uniform = np.random.default_rng(seed).random((n, 2 + LENGTH))
+    state = world.starts[(uniform[:, 0] * len(world.starts)).astype(int)]
+    beta = np.searchsorted(BETA_PROBABILITIES.cumsum()[:-1], uniform[:, 1], side="right")
+    thresholds = world.policy.cumsum(axis=-1)[..., :-1]  # (3, S, 3)
+    visited, actions = [state], []
+    for t in range(LENGTH):
+        action = (uniform[:, 2 + t, None] >= thresholds[beta, state]).sum(axis=-1)
+        state = world.successor[state, action]
+        actions.append(action)
+        visited.append(state)
+    visited, actions = np.stack(visited, axis=1), np.stack(actions, axis=1)  # (n, 11), (n, 10)
+    distance = world.distance[visited]
+    return Trajectories(
+        factors(size),
+        {
+            "agent_pos": world.states[visited[:, :-1], 0],
+            "key_pos": world.states[visited[:, :-1], 1],
+            "action": actions,
+            "return_to_go": distance[:, :-1] - distance[:, -1:] + RETURN_OFFSET[size],
+        },
+        world="doorkey" if size == 6 else f"doorkey{size}",
+    )
+
+
+def step(agent_pos, key_pos, has_key, door_open, action, size=6):
+    """One move in any number of states at once. Arguments: arrays of one shape (cells as classes); returns the next four.
+
+    Raises ValueError for a state that cannot be reached or an action outside 0..3.
+    """
+    world = table(size)
+    agent_pos, key_pos, has_key, door_open, action = (np.asarray(a, dtype=np.int64) for a in
+                                                      (agent_pos, key_pos, has_key, door_open, action))  # fmt: skip
+    for name, array, classes in (("agent_pos", agent_pos, (size - 2) ** 2), ("key_pos", key_pos, (size - 2) ** 2),
+                                 ("has_key", has_key, 2), ("door_open", door_open, 2), ("action", action, 4)):  # fmt: skip
+        if array.size and not (0 <= array.min() and array.max() < classes):
+            raise ValueError(f"{name} has a value outside 0..{classes - 1}")
+    state = world.index[agent_pos, key_pos, has_key, door_open]
+    if (state < 0).any():
+        raise ValueError("a state cannot be reached: the key is held or where it lay, and the door opens for its holder")
+    after = world.states[world.successor[state, action]]
+    return after[..., 0], after[..., 1], after[..., 2], after[..., 3]
+
+
+class DoorKey:
+    """n episodes in lockstep, for rollouts. state: (n,) indices into table(size).states."""
+
+    horizon = LENGTH
+
+    def __init__(self, n=1, seed=0, size=6):
+        self.n, self.table, self.generator = n, table(size), np.random.default_rng(seed)
+        self.reset()
+
+    def reset(self):
+        """Start n fresh episodes; returns the observation (n, 2): agent and key cells."""
+        self.state = self.generator.choice(self.table.starts, self.n)
+        self.at_goal = np.zeros(self.n, dtype=bool)
+        return self.table.states[self.state, :2]
+
+    def step(self, action):
+        """action: (n,) classes. Returns the observation (n, 2) and the reward (n,), the decrease of the distance to the goal."""
+        after = self.table.successor[self.state, action]
+        reward = self.table.distance[self.state] - self.table.distance[after]
+        self.state = after
+        self.at_goal |= self.table.distance[after] == 0
+        return self.table.states[after, :2], reward
+
+    def observe(self):
+        """{state factor: (n,) classes}."""
+        agent, key = self.table.states[self.state, :2].T
+        return {"agent_pos": agent, "key_pos": key}
+
+    def report(self):
+        """What the episodes came to, besides their return: {"key", "door", "goal": (n,) whether it was ever reached}."""
+        held, door_open = self.table.states[self.state, 2:].T
+        return {"key": held, "door": door_open, "goal": self.at_goal}
+
+    def encode_return(self, return_to_go, t):
+        """(n,) classes of the factor return_to_go, from numbers (n,)."""
+        offset, classes = RETURN_OFFSET[self.table.size], RETURN_CLASSES[self.table.size]
+        return np.clip(np.rint(return_to_go + offset), 0, classes - 1).astype(np.int64)
+
+    def start_features(self):
+        """(n, 4) coordinates of agent and key, to find training trajectories with a similar start."""
+        return self._coordinates(*self.table.states[self.state, :2].T)
+
+    def dataset_features(self, trajectories):
+        """(N, 4) the same of the starts of a data set."""
+        return self._coordinates(trajectories.values["agent_pos"][:, 0], trajectories.values["key_pos"][:, 0])
+
+    def dataset_returns(self, trajectories):
+        """(N,) returns of the trajectories of a data set."""
+        return trajectories.values["return_to_go"][:, 0] - RETURN_OFFSET[self.table.size]
+
+    def _coordinates(self, agent, key):
+        return np.stack(cell_xy(agent, self.table.size) + cell_xy(key, self.table.size), axis=-1)
+
+
+def main():
+    env = DoorKeyEnv(6)
+    env.reset(seed=0)
+    print(env.pprint_grid(), "\n")
+    for size in (6, 16):
+        begin = time.perf_counter()
+        states = len(table(size).states)
+        tabulated = time.perf_counter()
+        make_dataset(2000, seed=0, size=size)
+        made = time.perf_counter() - tabulated
+        print(f"size {size}: {states} states tabulated in {tabulated - begin:.2f} s, 2,000 trajectories in {made:.3f} s")
+
+
+if __name__ == "__main__":
+    main()

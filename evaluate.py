@@ -1,0 +1,305 @@
+"""How good is a model: its loss on every task, beside the exact Bayes limit where the world has one (bayes.py).
+
+    python evaluate.py --out_dir=out/minigrid_random     # prints the table, writes eval.json into the folder
+
+A task's loss is the mean over all predicted entries of a factor, summed over factors, as in training. The masks are
+balanced over the tasks' timesteps and drawn with a seed of their own, so that two models answer the same questions.
+Read next: sample.py, to ask a model single questions; bayes.py, for the limit.
+"""
+
+import json
+import math
+import os
+
+import numpy as np
+import torch
+
+import configurator
+import data
+import masks
+from model import entry_losses, load
+
+PUBLISHED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "repro", "published.json")
+TEST_SEED = 1_000_000  # added to the data seed: test trajectories are of another seed than those for training
+VALIDATION_SEED = 999  # of the masks of validation during training
+SELECTION_SEED = 2_000_000  # of the episodes by which checkpoints are chosen during training
+ROLLOUT_SEED = 3_000_000  # of the episodes that are reported
+CHUNK = 1000  # sequences per forward pass
+
+
+def questions(trajectories, tasks, n, context, seed):
+    """{task: (values, see, predict)} of n sequences per task, always the same for a seed.
+
+    Every trajectory is used equally often; the windows of longer ones start at random. values: {factor: (n, T)}.
+    """
+    asked, tensors = {}, trajectories.tensors()
+    lengths = torch.as_tensor(trajectories.lengths)
+    for number, task in enumerate(tasks):
+        generator = torch.Generator().manual_seed(seed + number)
+        episode = torch.arange(n) % len(lengths)
+        start = (torch.rand(n, dtype=torch.float64, generator=generator) * (lengths[episode] - context + 1)).long()
+        timestep = start[:, None] + torch.arange(context)
+        values = {name: tensor[episode[:, None], timestep] for name, tensor in tensors.items()}
+        see, predict = masks.draw(task, n, context, generator, balanced=True)
+        asked[task] = values | {"timestep": timestep}, see, predict
+    return asked
+
+
+def answer(model, values, see, only=slice(None)):
+    """The model's outputs for any number of sequences, CHUNK at a time, on the CPU. only: the timesteps to decode."""
+    device = next(model.parameters()).device
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(see), CHUNK):
+            rows = slice(start, start + CHUNK)
+            batch = {name: value[rows].to(device) for name, value in values.items()}
+            parts.append({name: y.float().cpu() for name, y in model(batch, see[rows].to(device), only).items()})
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def limits(trajectories, asked):
+    """{task: {factor: (n, T) nats}}, the exact posterior's loss at every entry, or None where the world has no exact posterior."""
+    if not trajectories.world.startswith("doorkey") or not asked:
+        return None
+    import bayes
+
+    found = {}
+    for task, (values, see, predict) in asked.items():
+        if see.shape[1] != trajectories.lengths.max():
+            return None  # windows that begin in the middle of a trajectory have another prior
+        rows = trajectories[np.arange(len(see)) % len(trajectories)]
+        found[task] = {name: torch.as_tensor(nats) for name, nats in bayes.surprisal(rows, causal(see, predict)).items()}
+    return found
+
+
+def causal(see, predict):
+    """What a model may know of the entries it is asked for: of those shown (dt_bc), nothing."""
+    return see & ~predict
+
+
+def pooled(entries, predict, factors):
+    """Mean loss per factor over the predicted entries, their sum, and its standard error over sequences.
+
+    entries: {factor: (n, T)}; predict: (n, T, 3). Returns {factor: mean} (0 where nothing is predicted), total, error.
+    """
+    predict, means, deviation = masks.expand(predict, factors), {}, 0.0
+    for name, entry in entries.items():
+        mask = predict[name]
+        count = mask.sum().clamp(min=1)
+        entry = torch.where(mask, entry.double(), 0.0)
+        means[name] = (entry.sum() / count).item()
+        deviation = deviation + (entry.sum(dim=1) - means[name] * mask.sum(dim=1)) / count  # (n,), of a ratio of sums
+    return means, sum(means.values()), deviation.square().sum().sqrt().item()
+
+
+def losses(model, asked, exact=None):
+    """{task: {loss, se, limit, gap, gap_se, factors: {factor: {loss, accuracy, limit}}}}; limits are None if unknown.
+
+    asked: from questions(); exact: from limits(), of the same questions, so that sampling noise cancels in the gap.
+    """
+    results = {}
+    for task, (values, see, predict) in asked.items():
+        outputs = answer(model, values, see)
+        entries = entry_losses(outputs, values, model.factors)
+        means, loss, error = pooled(entries, predict, model.factors)
+        row = {"loss": loss, "se": error, "limit": None, "gap": None, "gap_se": None}
+        row["factors"] = {name: {"loss": mean} for name, mean in means.items()}
+        for factor in model.factors:
+            if factor.name in outputs and factor.kind == "categorical":
+                right = outputs[factor.name].argmax(dim=-1) == values[factor.name]
+                row["factors"][factor.name]["accuracy"] = pooled({factor.name: right}, predict, model.factors)[1]
+        if exact is not None:
+            limit = {name: exact[task][name] for name in entries}
+            limit_means, row["limit"], _ = pooled(limit, predict, model.factors)
+            gaps = {name: entries[name].double() - limit[name] for name in entries}
+            _, row["gap"], row["gap_se"] = pooled(gaps, predict, model.factors)
+            for name, mean in limit_means.items():
+                row["factors"][name]["limit"] = mean
+        results[task] = row
+    return results
+
+
+def table(results, published=None):
+    """The results as lines of text, beside a published row {task: loss} if there is one."""
+    columns = ["task", "loss", "limit", "gap", "published"] if published else ["task", "loss", "limit", "gap"]
+    show = lambda x: "-" if x is None or math.isnan(x) else f"{x:.3f}"
+    rows = [columns]
+    for task, row in results.items():
+        cells = [task, show(row["loss"]), show(row["limit"]), show(row["gap"])]
+        if published:
+            cells.append(show(published.get(task)))
+        detail = [f"{name} {show(part['loss'])}" + (f" ({part['accuracy']:.0%})" if "accuracy" in part else "")
+                  for name, part in row["factors"].items() if part["loss"]]  # fmt: skip
+        rows.append(cells + ["  " + ", ".join(detail)])
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(row[0].ljust(width) + "".join(f"{cell:>11s}" for cell in row[1:len(columns)]) + "".join(row[len(columns):])
+                     for row in rows)  # fmt: skip
+
+
+def published_row(row="random", trajectories="500"):
+    """{task: loss} of a row of the paper's heatmap. Its backward dynamics has defect 1 of the original: no comparison."""
+    with open(PUBLISHED, encoding="utf-8") as file:
+        doorkey = json.load(file)["doorkey"]
+    return dict(zip(doorkey["columns"], doorkey[trajectories][row]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rollouts
+
+
+ROLLOUT_MODES = ("bc", "rc", "bc_states", "rc_states")  # return hidden or shown; past actions seen or hidden
+
+
+def rollout(model, env, mode="bc", targets=None, generator=None):
+    """Play one episode in each of env's n copies, in lockstep; env has just been reset.
+
+    A window of the last T timesteps slides along. In it, states up to now are seen, past actions unless the mode ends in
+    "_states", and for "rc" the return still to go at the window's first step: targets (n,) minus the rewards before it.
+    A categorical action is sampled with the torch.Generator, or is the most probable one if there is none.
+    Returns the rewards (n, horizon), in float64.
+    """
+    n, T, factors = env.n, model.config.context, model.factors
+    shape = lambda f: (n, env.horizon + T) + ((f.size,) if f.kind == "continuous" else ())
+    history = {f.name: torch.zeros(shape(f), dtype=torch.int64 if f.kind == "categorical" else torch.float32) for f in factors}
+    rewards = np.zeros((n, env.horizon))
+    action_factor = next(f for f in factors if f.group == "ACTION")
+    return_factor = next((f for f in factors if f.group == "RETURN"), None)
+    for t in range(env.horizon):
+        first = max(0, t - T + 1)
+        for name, observed in env.observe().items():
+            history[name][:, t] = torch.as_tensor(observed)
+        if mode.startswith("rc"):
+            to_go = targets - rewards[:, :first].sum(axis=1)
+            history[return_factor.name][:, first] = torch.as_tensor(env.encode_return(to_go, first))
+        window = {name: past[:, first : first + T] for name, past in history.items()}
+        window["timestep"] = (first + torch.arange(T)).expand(n, T)
+        see = control_masks(n, T, t - first, mode)
+        action = choose(answer(model, window, see, only=slice(t - first, t - first + 1)), action_factor, generator)
+        history[action_factor.name][:, t] = action
+        _, rewards[:, t] = env.step(action.numpy())
+    return rewards
+
+
+def control_masks(n, T, now, mode):
+    """see (n, T, 3) of a window whose current timestep has the index `now`."""
+    t = torch.arange(T)
+    see = torch.zeros(n, T, 3, dtype=torch.bool)
+    see[..., masks.STATE] = t <= now
+    see[..., masks.ACTION] = (t < now) & (not mode.endswith("_states"))
+    see[:, 0, masks.RETURN] = mode.startswith("rc")
+    return see
+
+
+def choose(outputs, factor, generator):
+    """The action to take, (n,) classes or (n, k), from the outputs (n, 1, ...) at one timestep."""
+    prediction = outputs[factor.name][:, 0]
+    if factor.kind == "continuous":
+        return prediction.clamp(-1, 1)
+    if generator is None:
+        return prediction.argmax(dim=-1)
+    return torch.multinomial(prediction.softmax(dim=-1), 1, generator=generator)[:, 0]
+
+
+def target_returns(env, train, factor=1.2):
+    """(n,) targets: the return of the training trajectory with the nearest start, times `factor` (Uni[MASK], appendix)."""
+    starts, own = env.start_features(), env.dataset_features(train)
+    nearest = np.concatenate([((part[:, None] - own) ** 2).sum(axis=-1).argmin(axis=1) for part in np.array_split(starts, 1 + len(starts) // 100)])
+    return env.dataset_returns(train)[nearest] * factor
+
+
+def play(model, dataset, train, episodes, seed, modes=("bc",), target_return=None):
+    """{mode: {measure: {mean, sem}}} of rollouts on the same fresh episodes; measures are the return and the env's own.
+
+    target_return: the same target for every episode, for the "rc" modes; by default target_returns().
+    """
+    results = {}
+    for mode in modes:
+        if mode not in ROLLOUT_MODES:
+            raise ValueError(f"there is no rollout mode {mode!r}; modes are {', '.join(ROLLOUT_MODES)}")
+        env = data.environment(dataset, episodes, seed)
+        targets = target_returns(env, train) if target_return is None else np.full(episodes, float(target_return))
+        rewards = rollout(model, env, mode, targets, torch.Generator().manual_seed(seed))
+        measures = {"return": rewards.sum(axis=1)} | env.report()
+        results[mode] = {name: {"mean": float(x.mean()), "sem": float(x.std() / math.sqrt(len(x)))} for name, x in measures.items()}
+    return results
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command
+
+
+def default_tasks(model_kind, world=""):
+    """The tasks that a kind of model is asked by default."""
+    tasks = list(masks.MIXTURE)
+    if world.startswith("maze2d"):
+        tasks += ["behavior_cloning_states", "reward_conditioned_states"]
+    return [task for task in tasks if masks.can(model_kind, task)]
+
+
+def chosen_tasks(text, model_kind, world=""):
+    """The tasks of a comma- or plus-separated string, or the default ones. Raises ValueError for one the model cannot do."""
+    tasks = [name for part in text.split(",") for name in masks.parse(part)] if text else default_tasks(model_kind, world)
+    for task in tasks:
+        masks.check(model_kind, task)
+    return tasks
+
+
+def save_json(path, content):
+    """Write beside and rename, so that a reader never sees half a file."""
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+    os.replace(path + ".tmp", path)
+
+
+def evaluation_set(dataset, num_trajectories, data_seed, split):
+    """Trajectories to evaluate on. split: "test" (fresh ones of another seed) or "val" (those held out in training)."""
+    if split not in ("test", "val"):
+        raise ValueError(f"split={split!r} is neither 'test' nor 'val'")
+    if split == "val" or dataset not in data.WORLDS:
+        return data.train_and_validation(dataset, num_trajectories, data_seed)[1]
+    return data.make(dataset, 1000 if dataset.startswith("doorkey") else 100, TEST_SEED + data_seed)
+
+
+def main():
+    config = configurator.apply(globals())
+    network = load(config["out_dir"], config["device"])
+    trained = read_config(config["out_dir"])
+    trajectories = evaluation_set(trained["dataset"], trained["num_trajectories"], trained["data_seed"], config["split"])
+    tasks = chosen_tasks(config["tasks"], network.config.model, trajectories.world)
+    asked = questions(trajectories, tasks, config["sequences"], network.config.context, config["seed"])
+    results = losses(network, asked, limits(trajectories, asked))
+    published = published_row() if trained["dataset"] == "doorkey" else None
+    print(table(results, published))
+    save_json(os.path.join(config["out_dir"], "eval.json"), results)
+    if config["rollouts"]:
+        train, _ = data.train_and_validation(trained["dataset"], trained["num_trajectories"], trained["data_seed"])
+        modes = config["modes"].split(",")
+        target = config["target_return"]
+        played = play(network, trained["dataset"], train, config["rollouts"], ROLLOUT_SEED, modes, target)
+        for mode, measures in played.items():
+            print(f"{mode:10s}", ", ".join(f"{name} {x['mean']:.3f} +- {x['sem']:.3f}" for name, x in measures.items()))
+        save_json(os.path.join(config["out_dir"], "rollouts.json"), played)
+
+
+def read_config(folder):
+    """The settings that train.py saved in an out_dir."""
+    try:
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} has no readable config.json as train.py saves it: {error}") from None
+
+
+# settings of the command line
+out_dir = "out/minigrid_random"  # a folder that train.py made
+split = "test"  # "test": fresh trajectories of another data seed; "val": those held out in training
+tasks = ""  # e.g. "past,future"; empty: all that the model can do
+sequences = 5000  # questions per task
+rollouts = 0  # episodes to play as well, in each of the modes
+modes = "bc,bc_states"  # of ROLLOUT_MODES: return hidden (bc) or shown (rc); past actions seen, or hidden (_states)
+target_return = None  # for rc: a fixed target; None: 1.2 x the return of the training trajectory with the nearest start
+seed = 12345  # of the masks
+device = "cpu"
+
+if __name__ == "__main__":
+    main()

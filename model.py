@@ -1,0 +1,361 @@
+"""The models: the UniMASK transformer, and the two baselines Decision-GPT and a feed-forward net, with one call.
+
+    outputs = model(values, see)    # {factor: logits (B, T, classes) or means (B, T, k)}
+
+`values` holds a tensor for each factor, `see` says which entries the model is shown; what hidden entries contain never
+matters, not even in the last bit. Every model predicts every state and action factor (Decision-GPT: the actions).
+The transformer is one bidirectional encoder over the tokens of a window (Uni[MASK], section 4.1): hidden entries are
+replaced by a "hidden" flag, and the network fills them in.
+
+Read next: train.py. What a mask is stands in masks.py, what a factor is in data.py.
+"""
+
+import math
+import os
+import pickle
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from data import GROUPS, Factor
+from masks import expand
+
+
+@dataclass
+class ModelConfig:
+    model: str = "unimask"  # "unimask", "dt" (causal, predicts actions) or "nn" (feed-forward)
+    context: int = 10  # T, timesteps in a window
+    n_layer: int = 3
+    n_head: int = 8
+    n_embd: int = 128
+    n_ff: int = 128
+    dropout: float = 0.1
+    layout: str = "timestep"  # one token per "timestep", or per "factor" group (return, state, action) of a timestep
+    hidden: str = "flag"  # what stands for a hidden entry: a learned "flag", or "zero" as published
+    positions: str = "sinusoidal"  # "sinusoidal", "learned", or "timestep" (learned, counted from the episode's start)
+    max_timestep: int = 1000  # size of the "timestep" table
+    norm: str = "post"  # layer norm "post" (as published) or "pre" each block
+    octaves: int = 0  # continuous inputs also enter as sin and cos at this many octave frequencies
+    tanh_actions: bool = False  # squash continuous actions into [-1, 1]
+
+    def __post_init__(self):
+        choices = {"model": ("unimask", "dt", "nn"), "layout": ("timestep", "factor"), "hidden": ("flag", "zero"),
+                   "positions": ("sinusoidal", "learned", "timestep"), "norm": ("post", "pre")}  # fmt: skip
+        for key, allowed in choices.items():
+            if getattr(self, key) not in allowed:
+                raise ValueError(f"{key}={getattr(self, key)!r} is not one of {', '.join(allowed)}")
+        for key in ("context", "n_head", "n_embd", "n_ff", "max_timestep"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}={getattr(self, key)} must be at least 1")
+        if self.model != "nn" and self.n_embd % (2 * self.n_head) != 0 and self.n_embd % self.n_head != 0:
+            raise ValueError(f"n_embd={self.n_embd} must be a multiple of n_head={self.n_head}")
+        if self.n_embd % 2:
+            raise ValueError(f"n_embd={self.n_embd} must be even: positions are pairs of sine and cosine")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout} must be in [0, 1)")
+
+
+class Transformer(nn.Module):
+    """UniMASK, and with config.model="dt" Decision-GPT: the same network with a causal mask."""
+
+    def __init__(self, config, factors):
+        super().__init__()
+        self.config, self.factors, self.causal = config, factors, config.model == "dt"
+        self.groups = token_groups(config, factors)
+        self.inputs = nn.ModuleList([Encoder(group, config, config.n_embd) for group in self.groups])
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
+        self.norm = nn.LayerNorm(config.n_embd) if config.norm == "pre" else nn.Identity()
+        self.outputs = nn.ModuleList([Decoder(group, config) for group in self.decoded_groups()])
+        if config.positions == "timestep":
+            self.position = nn.Embedding(config.max_timestep, config.n_embd)
+        elif config.positions == "learned":
+            self.position = nn.Embedding(config.context * len(self.groups), config.n_embd)
+        else:
+            table = sinusoidal(config.context * len(self.groups), config.n_embd)
+            self.register_buffer("position", table, persistent=False)
+
+    def decoded_groups(self):
+        """The factors predicted from each token of a timestep: its own, but for Decision-GPT the action from the state."""
+        predicted = [[f for f in group if f.group != "RETURN"] for group in self.groups]
+        if self.causal:
+            kinds = [group[0].group for group in self.groups]
+            predicted = [[] for _ in self.groups]
+            predicted[kinds.index("STATE")] = [f for f in self.factors if f.group == "ACTION"]
+        return predicted
+
+    def forward(self, values, see, only=slice(None)):
+        """{factor: (B, T, classes or k)}. values: {factor: (B, T) or (B, T, k)}; see: (B, T, 3), or {factor: (B, T)}.
+
+        only: the timesteps to decode, a slice or a tensor of indices (rollouts need one of them).
+        Raises ValueError if the window is longer than the context.
+        """
+        see = expand(see, self.factors)
+        B, T = see[self.factors[0].name].shape
+        if T > self.config.context:
+            raise ValueError(f"a window of {T} steps is longer than the model's context of {self.config.context}")
+        tokens = torch.stack([encode(values, see) for encode in self.inputs], dim=2)  # (B, T, groups, d)
+        x = tokens.flatten(1, 2) * math.sqrt(self.config.n_embd)  # (B, T * groups, d)
+        x = self.dropout(x + self.positions(values, x))
+        for block in self.blocks:
+            x = block(x, self.causal)
+        x = self.norm(x).view(B, T, len(self.groups), -1)[:, only]  # (B, T, groups, d)
+        return {name: y for g, decode in enumerate(self.outputs) for name, y in decode(x[:, :, g]).items()}
+
+    def positions(self, values, x):
+        """(T * groups, d), or (B, T * groups, d) of timestep embeddings."""
+        if self.config.positions == "timestep":
+            return self.position(values["timestep"]).repeat_interleave(len(self.groups), dim=1)
+        table = self.position.weight if self.config.positions == "learned" else self.position
+        return table[: x.shape[1]]
+
+
+class FeedForwardNet(nn.Module):
+    """The NN baseline: an MLP on the flattened window, n_layer hidden layers of width n_embd."""
+
+    def __init__(self, config, factors):
+        super().__init__()
+        self.config, self.factors = config, factors
+        predicted = [f for f in factors if f.group != "RETURN"]
+        self.encode = Encoder(factors, config)
+        widths = [self.encode.width * config.context] + [config.n_embd] * config.n_layer
+        layers = [nn.Sequential(nn.Linear(a, b), nn.ReLU(), Dropout(config.dropout)) for a, b in zip(widths, widths[1:])]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], output_width(predicted) * config.context))
+        self.predicted = predicted
+
+    def forward(self, values, see, only=slice(None)):
+        """As Transformer.forward; the window must have exactly `context` steps."""
+        features = self.encode(values, expand(see, self.factors))  # (B, T, width)
+        B, T, _ = features.shape
+        if T != self.config.context:
+            raise ValueError(f"the feed-forward net needs windows of exactly {self.config.context} steps, not {T}")
+        x = self.layers(features.flatten(1)).view(B, T, -1)[:, only]
+        return split_outputs(x, self.predicted, self.config)
+
+
+class Encoder(nn.Module):
+    """Factors of a timestep as features with hidden entries removed and, if `n_embd` is given, a linear layer and ReLU."""
+
+    def __init__(self, factors, config, n_embd=None):
+        super().__init__()
+        self.factors, self.config = factors, config
+        flags = len(factors) if config.hidden == "flag" else 0
+        self.width = flags + sum(f.size * (1 if f.kind == "categorical" else 1 + 2 * config.octaves) for f in factors)
+        self.linear = nn.Linear(self.width, n_embd) if n_embd else None
+        for f in factors:
+            if f.kind == "continuous":
+                self.register_buffer(f"mean_{f.name}", torch.tensor(f.mean or [0.0] * f.size), persistent=False)
+                self.register_buffer(f"std_{f.name}", torch.tensor(f.std or [1.0] * f.size), persistent=False)
+            else:
+                self.register_buffer(f"classes_{f.name}", torch.arange(f.size), persistent=False)
+
+    def forward(self, values, see):
+        parts = []
+        for f in self.factors:
+            shown = see[f.name][..., None]  # (B, T, 1)
+            if f.kind == "categorical":
+                parts.append((values[f.name][..., None] == getattr(self, f"classes_{f.name}")) & shown)
+            else:
+                parts.append(torch.where(shown, self.continuous(f, values[f.name]), 0.0))
+            if self.config.hidden == "flag":
+                parts.append(~shown)
+        features = torch.cat([part.to(torch.get_default_dtype()) for part in parts], dim=-1)  # (B, T, width)
+        return features if self.linear is None else F.relu(self.linear(features))
+
+    def continuous(self, factor, value):
+        """(B, T, size * (1 + 2 octaves)): the normalised value, and its sine and cosine at frequencies 1, 2, 4, ...
+
+        Neighbouring positions of a trajectory differ by 1% of their range; the high octaves make that step visible.
+        """
+        x = (value - getattr(self, f"mean_{factor.name}")) / getattr(self, f"std_{factor.name}")
+        phase = x[..., None] * (2.0 ** torch.arange(self.config.octaves, device=x.device))  # (B, T, size, octaves)
+        return torch.cat([x, phase.sin().flatten(-2), phase.cos().flatten(-2)], dim=-1)
+
+
+class Decoder(nn.Module):
+    """A linear layer from a token to the predictions of its factors."""
+
+    def __init__(self, factors, config):
+        super().__init__()
+        self.factors, self.config = factors, config
+        self.linear = nn.Linear(config.n_embd, output_width(factors)) if factors else None
+
+    def forward(self, x):
+        return split_outputs(self.linear(x), self.factors, self.config) if self.factors else {}
+
+
+class Block(nn.Module):
+    """Attention and a two-layer net, each with a residual connection and layer norm."""
+
+    def __init__(self, config):
+        super().__init__()
+        d = config.n_embd
+        self.pre = config.norm == "pre"
+        self.attention = Attention(config)
+        self.net = nn.Sequential(nn.Linear(d, config.n_ff), nn.ReLU(), Dropout(config.dropout), nn.Linear(config.n_ff, d))
+        self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x, causal):
+        if self.pre:
+            x = x + self.dropout(self.attention(self.norm1(x), causal))
+            return x + self.dropout(self.net(self.norm2(x)))
+        x = self.norm1(x + self.dropout(self.attention(x, causal)))
+        return self.norm2(x + self.dropout(self.net(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; causal: a token attends to itself and earlier ones only."""
+
+    def __init__(self, config):
+        super().__init__()
+        d, self.n_head = config.n_embd, config.n_head
+        self.qkv, self.proj = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x, causal):
+        B, T, d = x.shape
+        hs = d // self.n_head
+        q, k, v = self.qkv(x).view(B, T, 3, self.n_head, hs).permute(2, 0, 3, 1, 4).reshape(3, -1, T, hs)  # (B*nh, T, hs)
+        # Keys come before queries: PyTorch's CPU softmax is slow along a short last axis (T=10: four times the cost).
+        scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (B*nh, T keys, T queries)
+        if causal:
+            scores = scores.masked_fill(torch.ones(T, T, dtype=torch.bool, device=x.device).tril(-1), -math.inf)
+        weights = self.dropout(scores.softmax(dim=1))
+        y = torch.bmm(weights.transpose(1, 2), v)  # (B*nh, T, hs)
+        return self.proj(y.view(B, self.n_head, T, hs).transpose(1, 2).reshape(B, T, d))
+
+
+class Dropout(nn.Module):
+    """Dropout that draws a random byte per entry on the CPU, a third of nn.Dropout's cost; p is rounded to 1/256."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.p, self.threshold = p, round(256 * p)
+
+    def forward(self, x):
+        if not self.training or self.threshold == 0:
+            return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(x, self.p)
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)  # eight bytes a draw
+        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
+        return x * (keep.to(x.dtype) * (256 / (256 - self.threshold)))
+
+
+def token_groups(config, factors):
+    """The factors of each token of a timestep. Decision-GPT always takes a token per group: return, state, action."""
+    if config.layout == "timestep" and config.model != "dt":
+        return [factors]
+    groups = [[f for f in factors if f.group == group] for group in ("RETURN", "STATE", "ACTION")]
+    return [group for group in groups if group]
+
+
+def output_width(factors):
+    return sum(f.size for f in factors)
+
+
+def split_outputs(x, factors, config):
+    """{factor: logits or means in raw units} from the concatenated outputs x (..., output_width)."""
+    outputs = dict(zip([f.name for f in factors], x.split([f.size for f in factors], dim=-1)))
+    for f in factors:
+        if f.kind == "continuous":
+            if f.std:
+                outputs[f.name] = outputs[f.name] * x.new_tensor(f.std) + x.new_tensor(f.mean)
+            if config.tanh_actions and f.group == "ACTION":
+                outputs[f.name] = outputs[f.name].tanh()
+    return outputs
+
+
+def sinusoidal(T, d):
+    """(T, d) position table of Vaswani et al. 2017, section 3.5."""
+    angle = torch.arange(T)[:, None] * torch.exp(-math.log(10000.0) * torch.arange(0, d, 2) / d)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+def entry_losses(outputs, values, factors):
+    """{factor: (B, T)} loss of every entry: cross-entropy in nats, or squared error averaged over dimensions.
+
+    The errors of continuous states are in units of their standard deviation, those of actions in raw units.
+    """
+    losses = {}
+    for f in factors:
+        if f.name not in outputs:
+            continue
+        prediction, truth = outputs[f.name].float(), values[f.name]
+        if f.kind == "categorical":
+            losses[f.name] = F.cross_entropy(prediction.flatten(0, 1), truth.flatten(), reduction="none").view(truth.shape)
+        else:
+            error = (prediction - truth) / prediction.new_tensor(f.std or [1.0])
+            losses[f.name] = error.square().mean(dim=-1)
+    return losses
+
+
+def loss(outputs, values, predict, factors, weights=None):
+    """Sum over factors of weight x mean loss over the predicted entries (Uni[MASK], section 4.2).
+
+    predict: (B, T, 3) or {factor: (B, T)}; weights: {factor: number}, 1 where absent.
+    Returns the total, a scalar tensor, and {factor: its unweighted mean}.
+    """
+    predict, parts = expand(predict, factors), {}
+    for name, entries in entry_losses(outputs, values, factors).items():
+        mask = predict[name]
+        # where, not a product: an entry that is not predicted may hold anything, and NaN x 0 is NaN
+        parts[name] = torch.where(mask, entries, 0.0).sum() / mask.sum().clamp(min=1)
+    total = sum(parts[name] * (weights or {}).get(name, 1.0) for name in parts)
+    return total, parts
+
+
+def num_params(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def configure_optimizer(model, learning_rate, weight_decay):
+    """AdamW, with weight decay on matrices only: biases, norms and position tables are left alone."""
+    decay = [p for name, p in model.named_parameters() if p.dim() >= 2 and not name.startswith("position")]
+    rest = [p for name, p in model.named_parameters() if p.dim() < 2 or name.startswith("position")]
+    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+def build(config, factors):
+    """A model with fresh weights from torch's default generator. config: ModelConfig."""
+    return FeedForwardNet(config, factors) if config.model == "nn" else Transformer(config, factors)
+
+
+def to_plain(model):
+    """What a checkpoint needs to rebuild a model, as tensors and plain data."""
+    return {"model_config": asdict(model.config), "factors": [asdict(f) for f in model.factors], "weights": model.state_dict()}
+
+
+def load(path, device="cpu"):
+    """The model saved in a checkpoint file or an out_dir (its best.pt, or ckpt.pt where no best was kept), in eval mode."""
+    checkpoint = load_checkpoint(path, device)
+    return from_plain(checkpoint).to(device).eval()
+
+
+def from_plain(checkpoint):
+    factors = [Factor(**{**f, "mean": tuple(f["mean"]), "std": tuple(f["std"])}) for f in checkpoint["factors"]]
+    model = build(ModelConfig(**checkpoint["model_config"]), factors)
+    model.load_state_dict(checkpoint["weights"])
+    return model
+
+
+def load_checkpoint(path, device="cpu"):
+    """The dictionary that train.py saved. Raises ValueError, in one sentence, if it is missing, damaged or something else."""
+    if os.path.isdir(path):
+        names = [name for name in ("best.pt", "ckpt.pt") if os.path.exists(os.path.join(path, name))]
+        if not names:
+            raise ValueError(f"there is no checkpoint (best.pt or ckpt.pt) in {path}: train one with train.py --out_dir={path}")
+        path = os.path.join(path, names[0])
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"there is no checkpoint {path}") from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is not a whole checkpoint: {str(error).splitlines()[0] if str(error) else 'empty'}") from None
+    if not isinstance(checkpoint, dict) or "model_config" not in checkpoint:
+        raise ValueError(f"{path} is not a checkpoint that train.py saved")
+    return checkpoint

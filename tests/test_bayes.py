@@ -1,0 +1,292 @@
+"""The exact posterior (bayes.py) against brute-force enumeration, the demonstrator's own data, and its own samples."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+import bayes  # noqa: E402
+import doorkey  # noqa: E402
+import masks  # noqa: E402
+from data import Factor, Trajectories  # noqa: E402
+
+FACTORS = ("agent_pos", "key_pos", "action", "return_to_go")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Many small tensor operations are faster on one thread, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Brute force, from the demonstrator's specification in scalars and doorkey.step: every trajectory with its probability
+
+
+def demonstrator(agent, key, held, door_open, beta, size):
+    wall, goal = doorkey.WALL_X[size], size - 2
+    x, y = agent // goal + 1, agent % goal + 1
+    subgoal = (goal, goal) if door_open else (wall, 1) if held else (key // goal + 1, key % goal + 1)
+    to_subgoal = lambda x, y: abs(x - subgoal[0]) + abs(y - subgoal[1])
+    weights = []
+    for dx, dy in ((1, 0), (0, 1), (-1, 0), (0, -1)):
+        there = min(max(x + dx, 0), goal), min(max(y + dy, 0), goal)
+        if there[0] == wall and there[1] > 1:
+            there = x, y
+        weights.append(np.exp(beta * (to_subgoal(x, y) - to_subgoal(*there))))
+    return np.array(weights) / sum(weights)
+
+
+def distance(agent, size):
+    wall, goal = doorkey.WALL_X[size], size - 2
+    x, y = agent // goal + 1, agent % goal + 1
+    if x > wall:
+        return goal - x + goal - y
+    door = 1 + (goal - wall - 1) + (goal - 1)
+    return door if x == wall else 1 + (wall - 1 - x) + (y - 1) + door
+
+
+def enumerate_trajectories(T, size):
+    """All P trajectories of T steps: {factor: (P, T)} and their probabilities (P,), over starts, betas and actions."""
+    left = [(x - 1) * (size - 2) + y - 1 for x in range(1, doorkey.WALL_X[size]) for y in range(1, size - 1)]
+    starts = [(agent, key) for agent in left for key in left if agent != key]
+    agent, key = (np.repeat(column, 3) for column in np.array(starts).T)
+    beta = np.tile([0.5, 1.0, 3.0], len(starts))
+    weight = np.tile([0.3, 0.6, 0.1], len(starts)) / len(starts)
+    state, steps = np.stack([agent, key, 0 * agent, 0 * agent]), []
+    for _ in range(T):
+        code = np.ravel_multi_index((*state, (2 * beta).astype(int)), (256, 256, 2, 2, 7))
+        _, first, where = np.unique(code, return_index=True, return_inverse=True)
+        policy = np.array([demonstrator(*map(int, state[:, i]), beta[i], size) for i in first])[where]  # (P, 4)
+        action = np.tile(np.arange(4), len(weight))
+        weight = (weight[:, None] * policy).ravel()
+        state, beta = np.repeat(state, 4, axis=1), np.repeat(beta, 4)
+        steps = [[np.repeat(column, 4) for column in step] for step in steps] + [[state[0], state[1], action]]
+        state = np.stack(doorkey.step(*state, action, size=size))
+    agent, key, action = (np.stack([step[i] for step in steps], axis=1) for i in range(3))
+    D = np.array([distance(cell, size) for cell in range((size - 2) ** 2)])
+    returns = D[agent] - D[state[0]][:, None] + doorkey.RETURN_OFFSET[size]
+    return dict(zip(FACTORS, (agent, key, action, returns))), weight
+
+
+def agreeing(paths, values, see, n):
+    """Which enumerated trajectories agree with what is seen of trajectory n."""
+    agree = np.ones(len(paths["action"]), dtype=bool)
+    for name in FACTORS:
+        for t in np.flatnonzero(see[name][n]):
+            agree &= paths[name][:, t] == values[name][n, t]
+    return agree
+
+
+def short(T, n, seed, size=6):
+    """n trajectories cut to T steps, with their returns cut as well."""
+    whole = doorkey.make_dataset(n, seed, size)
+    values = {name: array[:, :T].copy() for name, array in whole.values.items()}
+    values["return_to_go"] += doorkey.RETURN_OFFSET[size] - whole.values["return_to_go"][:, T : T + 1]
+    return Trajectories(doorkey.factors(size), values)
+
+
+def random_see(rng, N, T, per_factor):
+    """Arbitrary masks: each sequence and factor (or group) draws how much of it is seen, and then what."""
+    seen = rng.random((N, T, 4)) < rng.random((N, 1, 4))
+    if not per_factor:
+        return seen[..., :3]
+    return {name: seen[..., i] for i, name in enumerate(FACTORS)}
+
+
+def by_factor(see):
+    if isinstance(see, dict):
+        return see
+    return {name: see[..., group] for name, group in zip(FACTORS, (0, 0, 1, 2))}
+
+
+@pytest.mark.parametrize("size,T,pairs", [(6, 4, 200), (16, 2, 20)])
+def test_posterior_equals_enumeration(size, T, pairs):
+    rng = np.random.default_rng(0)
+    paths, weight = enumerate_trajectories(T, size)
+    assert abs(weight.sum() - 1) < 1e-9
+    for per_factor in (False, True):
+        trajectories = short(T, pairs // 2, seed=1 + per_factor, size=size)
+        see = random_see(rng, pairs // 2, T, per_factor)
+        posterior, log_likelihood = bayes.posterior(trajectories, see), bayes.log_likelihood(trajectories, see)
+        see = by_factor(see)
+        assert (~see["agent_pos"][:, 0]).any() and (see["return_to_go"].sum(axis=1) > 1).any()
+        for n in range(pairs // 2):
+            agree = agreeing(paths, trajectories.values, see, n)
+            total = weight[agree].sum()
+            assert abs(log_likelihood[n] - np.log(total)) < 1e-6
+            for name in FACTORS[:3]:
+                for t in range(T):
+                    exact = np.bincount(paths[name][agree, t], weight[agree], minlength=posterior[name].shape[-1])
+                    np.testing.assert_allclose(posterior[name][n, t], exact / total, rtol=0, atol=1e-6)
+
+
+def test_samples_are_exact_joint_samples():
+    T, n = 4, 20000
+    paths, weight = enumerate_trajectories(T, 6)
+    trajectories = short(T, 3, seed=5)
+    see = {name: np.zeros((3, T), dtype=bool) for name in FACTORS}
+    see["agent_pos"][:, [0, 3]] = see["key_pos"][:, 0] = True  # known ends,
+    see["return_to_go"][1, 0] = True  # a known outcome,
+    see["action"][2, 1:], see["agent_pos"][2, 0] = True, False  # a hidden start
+    samples = bayes.sample(trajectories, see, torch.Generator().manual_seed(0), n)
+    places = [(name, t) for name in FACTORS[:3] for t in range(T)]
+    code = lambda values: sum(values[name][..., t] << 5 * place for place, (name, t) in enumerate(places))
+    for row in range(3):
+        agree = agreeing(paths, trajectories.values, see, row)
+        which, position = np.unique(code({k: v[agree] for k, v in paths.items()}), return_inverse=True)
+        exact = np.bincount(position, weight[agree] / weight[agree].sum())
+        drawn, counts = np.unique(code({k: v[row] for k, v in samples.items()}), return_counts=True)
+        assert np.isin(drawn, which).all()
+        frequency = np.zeros(len(which))
+        frequency[np.searchsorted(which, drawn)] = counts / n
+        chi_square = (n * (frequency - exact) ** 2 / exact).sum()
+        assert chi_square < len(which) - 1 + 5 * np.sqrt(2 * (len(which) - 1)) + 1e-6
+        for name in FACTORS:  # returns included
+            kept = samples[name][row][:, see[name][row]]
+            assert (kept == trajectories.values[name][row][see[name][row]]).all()
+
+
+def test_samples_agree_with_marginals_and_can_happen():
+    n = 4000
+    trajectories, see = doorkey.make_dataset(6, seed=9), random_see(np.random.default_rng(3), 6, 10, per_factor=True)
+    samples = bayes.sample(trajectories, see, torch.Generator().manual_seed(1), n)
+    for name, exact in bayes.posterior(trajectories, see).items():
+        frequency = (samples[name][..., None] == np.arange(exact.shape[-1])).mean(axis=1)
+        assert (np.abs(frequency - exact) <= 5 * np.sqrt(exact * (1 - exact) / n) + 3 / n).all()
+    whole = Trajectories(trajectories.factors, {name: values[:, 0] for name, values in samples.items()})
+    assert np.isfinite(bayes.log_likelihood(whole, np.ones((6, 10, 3), dtype=bool))).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The limit
+
+
+def mean_and_error(trajectories, see, predict):
+    """The limit summed over factors, and its standard error over trajectories."""
+    total, residual = 0.0, 0.0
+    predict = by_factor(predict.numpy())
+    for name, nats in bayes.surprisal(trajectories, see).items():
+        if predict[name].any():
+            sums, counts = np.where(predict[name], nats, 0).sum(axis=1), predict[name].sum(axis=1)
+            mean = sums.sum() / counts.sum()
+            total, residual = total + mean, residual + (sums - mean * counts) / counts.mean()
+    return total, np.std(residual) / np.sqrt(len(trajectories))
+
+
+def reference():
+    with np.load(os.path.join(ROOT, "tests", "data", "doorkey_reference.npz")) as file:
+        arrays = [file[name].astype(np.int64) for name in ("pos", "key_pos", "action", "rtg")]
+    arrays[3] += doorkey.RETURN_OFFSET[6]
+    return Trajectories(doorkey.factors(6), dict(zip(FACTORS, arrays)), world="doorkey")
+
+
+def test_limit_of_every_task_on_own_and_reference_data():
+    own = doorkey.make_dataset(2000, seed=11)
+    given = reference()
+    totals = {}
+    for task in masks.TASKS:
+        see, predict = masks.draw(task, 2000, 10, torch.Generator().manual_seed(4), balanced=True)
+        limit = bayes.limit(own, see, predict)
+        assert set(limit) == set(FACTORS) and all(np.isfinite(nats) for nats in limit.values())
+        assert limit["return_to_go"] == 0
+        totals[task], error = mean_and_error(own, see, predict)
+        assert sum(limit.values()) == pytest.approx(totals[task], abs=1e-12)
+        there, error_there = mean_and_error(given, see, predict)
+        assert abs(totals[task] - there) <= 3 * np.hypot(error, error_there) + 1e-9, task
+    assert totals["behavior_cloning"] == pytest.approx(1.08, abs=0.05)
+    assert totals["past"] == pytest.approx(4.32, abs=0.1)
+    assert totals["backward_dynamics"] == pytest.approx(0.56, abs=0.05)
+    assert totals["forward_dynamics"] < 1e-9
+    assert totals["reward_conditioned"] < totals["behavior_cloning"]  # what is seen can only help
+    assert totals["waypoint"] < totals["goal_conditioned"] < totals["behavior_cloning"]
+
+
+def test_any_mask_has_a_limit_and_the_posterior_is_calibrated():
+    trajectories = doorkey.make_dataset(2000, seed=12)
+    see = random_see(np.random.default_rng(6), 2000, 10, per_factor=False)
+    limit = bayes.limit(trajectories, see, ~see)
+    assert all(np.isfinite(nats) for nats in limit.values()) and limit["return_to_go"] == 0
+    nats = bayes.surprisal(trajectories, see)
+    for name, probability in bayes.posterior(trajectories, see).items():
+        np.testing.assert_allclose(probability.sum(axis=-1), 1, atol=1e-12)
+        truth, shown = trajectories.values[name], by_factor(see)[name]
+        assert (np.take_along_axis(probability, truth[..., None], -1)[..., 0][shown] > 1 - 1e-12).all()
+        entropy = -(probability * np.log(np.maximum(probability, 1e-300))).sum(axis=-1)  # (N, L)
+        excess = np.where(shown, 0, nats[name] - entropy).sum(axis=1)
+        assert abs(excess.mean()) < 3 * excess.std() / np.sqrt(len(excess)), name
+        hit = np.arange(probability.shape[-1]) == truth[..., None]
+        for low, high in ((0.02, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 0.98)):  # of what it calls 70% likely, 70% is true
+            chosen = (probability > low) & (probability <= high)
+            gap = np.where(chosen, hit - probability, 0).sum(axis=(1, 2))
+            assert abs(gap.mean()) < 3.5 * gap.std() / np.sqrt(len(gap)), (name, low)
+
+
+def test_results_do_not_depend_on_chunks_or_on_the_kind_of_mask(monkeypatch):
+    trajectories = doorkey.make_dataset(50, seed=13)
+    see = random_see(np.random.default_rng(7), 50, 10, per_factor=False)
+    whole = bayes.posterior(trajectories, see)
+    monkeypatch.setattr(bayes, "CHUNK", 1)
+    for same in (see, torch.from_numpy(see), by_factor(see)):
+        for name, probability in bayes.posterior(trajectories, same).items():
+            np.testing.assert_allclose(probability, whole[name], rtol=0, atol=1e-12)
+
+
+def test_hidden_values_are_not_read():
+    trajectories = doorkey.make_dataset(20, seed=14)
+    see = random_see(np.random.default_rng(8), 20, 10, per_factor=True)
+    scrambled = {name: np.where(see[name], array, 0) for name, array in trajectories.values.items()}
+    for name, probability in bayes.posterior(Trajectories(trajectories.factors, scrambled), see).items():
+        np.testing.assert_array_equal(probability, bayes.posterior(trajectories, see)[name])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What cannot be
+
+
+def test_impossible_evidence_names_the_trajectory():
+    trajectories = doorkey.make_dataset(5, seed=15)
+    see = np.ones((5, 10, 3), dtype=bool)
+    trajectories.values["agent_pos"][3, 4] = 9  # a cell of the inner wall
+    for call in (bayes.posterior, bayes.surprisal, lambda *a: bayes.sample(*a, torch.Generator())):
+        with pytest.raises(ValueError, match="trajectory 3 is impossible"):
+            call(trajectories, see)
+    np.testing.assert_array_equal(np.isinf(bayes.log_likelihood(trajectories, see)), np.arange(5) == 3)
+    see = {"return_to_go": np.arange(10) == np.full((5, 1), 9)}  # the last return is a reward, at most 1
+    trajectories.values["return_to_go"][2, 9] = 16
+    with pytest.raises(ValueError, match="trajectory 2 is impossible"):
+        bayes.posterior(trajectories, see)
+
+
+@pytest.mark.parametrize("see,message", [
+    (np.ones((5, 10), dtype=bool), r"see is .* of shape \(5, 10\); it must be bool of shape \(5, 10, 3\)"),
+    (np.ones((4, 10, 3), dtype=bool), "see is"),
+    (np.ones((5, 10, 3)), "float64"),
+    ({"agent_pos": np.ones((5, 9), dtype=bool)}, r"see\['agent_pos'\] is .* shape \(5, 10\)"),
+    ({"agent": np.ones((5, 10), dtype=bool)}, "see has a mask for 'agent'; factors are agent_pos"),
+])  # fmt: skip
+def test_malformed_masks_are_refused(see, message):
+    with pytest.raises(ValueError, match=message):
+        bayes.posterior(doorkey.make_dataset(5, seed=0), see)
+
+
+def test_malformed_predictions_and_other_worlds_are_refused():
+    trajectories = doorkey.make_dataset(5, seed=0)
+    see = np.ones((5, 10, 3), dtype=bool)
+    with pytest.raises(ValueError, match="predict is"):
+        bayes.limit(trajectories, see, see[:, :9])
+    other = Factor("action", "ACTION", "categorical", 4)
+    elsewhere = Trajectories([other], {"action": np.zeros((5, 10), dtype=np.int64)})
+    with pytest.raises(ValueError, match="needs the factors of DoorKey"):
+        bayes.posterior(elsewhere, see)
+    trajectories.lengths[2] = 7
+    with pytest.raises(ValueError, match="one length"):
+        bayes.posterior(trajectories, see)

@@ -1,0 +1,263 @@
+"""Maze2D: the engine's fidelity, what an episode is, and the demonstrator, each against its source."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+if any(importlib.util.find_spec(package) is None for package in ("d4rl", "mujoco")):
+    pytest.skip("d4rl or mujoco is not installed (requirements-maze.txt)", allow_module_level=True)
+
+ROOT = pathlib.Path(__file__).parent.parent
+DATA = ROOT / "tests" / "data"
+sys.path.insert(0, str(ROOT))
+
+import maze2d  # noqa: E402
+from data import Trajectories  # noqa: E402
+
+
+def random_episodes(maze, n, seed):
+    """Maze2D and 200 random actions for it, half of them fresh at every step, half held for 10 steps."""
+    generator = np.random.default_rng(seed)
+    actions = generator.uniform(-1, 1, (200, n, 2))
+    actions[:, n // 2 :] = np.repeat(actions[::10, n // 2 :], 10, axis=0)
+    return maze2d.Maze2D(maze, n, seed), actions
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return maze2d.make_dataset(200, seed=5)
+
+
+# Physics ----------------------------------------------------------------------------------------------------------
+
+
+def test_physics_replays_d4rl_on_mujoco_2_1():
+    recording = np.load(DATA / "maze2d_physics.npz")
+    env = maze2d.Maze2D("medium", n=50)
+    env.set_state(recording["qpos0"], recording["qvel0"], env.goal)
+    for t in range(200):
+        env.step(recording["actions"][:, t])
+        np.testing.assert_allclose(env.qpos, recording["qpos"][:, t], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(env.qvel, recording["qvel"][:, t], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("maze", maze2d.MAZES)
+def test_physics_of_every_maze_when_pressed_into_walls_and_corners(maze):
+    """Recorded on MuJoCo 2.3.7, which repeats the recording of 2.1 to the last bit; an action is held for 20 steps."""
+    with np.load(DATA / "maze2d_other_mazes.npz") as file:
+        recording = {name: file[f"{maze}/{name}"] for name in ("qpos0", "qvel0", "actions", "qpos")}
+    env = maze2d.Maze2D(maze, n=8)
+    env.set_state(recording["qpos0"], recording["qvel0"], env.goal)
+    for action, qpos in zip(recording["actions"], recording["qpos"], strict=True):
+        for _ in range(20):
+            env.step(action)
+        np.testing.assert_allclose(env.qpos, qpos, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("maze", maze2d.MAZES)
+def test_no_episode_leaves_the_maze(maze):
+    env, actions = random_episodes(maze, 500, seed=1)
+    walls = maze2d.layout(maze)
+    for action in actions:
+        env.step(action)
+        cell = np.rint(env.qpos + maze2d.CELL_OFFSET).astype(int)
+        assert not walls[tuple(cell.T)].any()
+
+
+def test_the_number_of_threads_changes_no_bit():
+    results = []
+    for threads in (1, 2, 3):
+        env = maze2d.Maze2D("medium", 60, seed=2, threads=threads)
+        actions = np.random.default_rng(0).uniform(-1, 1, (50, 60, 2))
+        rewards = [env.step(action)[1] for action in actions]
+        results.append(np.concatenate([env.qpos, env.qvel, np.array(rewards).T], axis=1))
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
+
+
+# Episodes ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_seed_gives_the_same_episodes_and_the_next_reset_gives_new_ones():
+    first, second = maze2d.Maze2D("large", 20, seed=3), maze2d.Maze2D("large", 20, seed=3)
+    for _ in range(2):
+        assert np.array_equal(first.qpos, second.qpos) and np.array_equal(first.qvel, second.qvel)
+        assert np.array_equal(first.goal, second.goal)
+        before = first.qpos
+        assert np.array_equal(first.reset(), second.reset())
+        assert not np.array_equal(first.qpos, before)
+    assert not np.array_equal(maze2d.Maze2D("large", 20, seed=4).qpos, maze2d.Maze2D("large", 20, seed=3).qpos)
+
+
+def test_starts_and_goals_are_drawn_as_specified():
+    env = maze2d.Maze2D("medium", 20_000, seed=0)
+    cells = env.cells
+    index = {tuple(cell): i for i, cell in enumerate(cells.tolist())}
+    start_cell = np.rint(env.qpos).astype(int)
+    start = np.array([index[tuple(cell)] for cell in start_cell.tolist()])
+    goal = np.array([index[tuple(cell)] for cell in env.goal.astype(int).tolist()])
+    assert len(cells) == 26 and (start != goal).all()
+    expected = len(start) / len(cells)
+    for drawn in (start, goal):  # chi-square with 25 degrees of freedom: 52.6 is exceeded once in a thousand
+        assert ((np.bincount(drawn, minlength=26) - expected) ** 2 / expected).sum() < 52.6
+    offset = env.qpos - start_cell
+    assert np.abs(offset).max() < 0.3 + 1e-6 and abs(offset.std() - 0.6 / np.sqrt(12)) < 0.002
+    assert abs(env.qvel.std() - 0.1) < 0.002 and abs(env.qvel.mean()) < 0.002
+
+
+def test_start_velocities_do_not_drift_over_resets():
+    env = maze2d.Maze2D("umaze", 100, seed=0)
+    for _ in range(300):
+        env.step(np.ones((100, 2)))
+        env.reset()
+    assert abs(env.qvel.std() - 0.1) < 0.02 and np.abs(env.qvel).max() < 0.6
+
+
+def test_rewards_add_up_to_the_distance_gained():
+    env, actions = random_episodes("medium", 100, seed=4)
+    initial = np.linalg.norm(env.qpos - env.goal, axis=1)
+    total = sum(env.step(action)[1] for action in actions)
+    np.testing.assert_allclose(total, initial - np.linalg.norm(env.qpos - env.goal, axis=1), rtol=0, atol=1e-9)
+
+
+def test_observations_show_position_and_goal_only():
+    env = maze2d.Maze2D("open", 3, seed=0)
+    observation, reward = env.step(np.zeros((3, 2)))
+    assert np.array_equal(observation, np.concatenate([env.qpos, env.goal], axis=1)) and reward.shape == (3,)
+    factors = env.observe()
+    assert list(factors) == ["position", "goal"] and all(array.dtype == np.float32 for array in factors.values())
+    assert np.array_equal(factors["position"], env.qpos.astype(np.float32))
+
+
+def test_actions_are_clipped():
+    one, two = maze2d.Maze2D("open", 5, seed=0), maze2d.Maze2D("open", 5, seed=0)
+    assert np.array_equal(one.step(np.full((5, 2), 7.0))[0], two.step(np.ones((5, 2)))[0])
+
+
+# Demonstrator -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("maze", ["umaze", "medium", "large"])
+def test_demonstrator_acts_like_d4rls_controller(maze):
+    from d4rl.pointmaze.waypoint_controller import WaypointController
+
+    n, generator = 8, np.random.default_rng(1)
+    env, demonstrator = maze2d.Maze2D(maze, n, seed=6), maze2d.Demonstrator(maze, generator)
+    demonstrator.plan(env.qpos, env.goal)
+    controllers = [WaypointController(maze2d._text(maze), solve_thresh=0.1) for _ in range(n)]
+    for i, controller in enumerate(controllers):
+        controller._new_target(env.qpos[i], env.goal[i])
+        theirs = np.array(controller._waypoints)
+        ours = demonstrator.waypoints[i, : len(theirs)]
+        # The same cells, each less a jitter of up to 0.2 that differs; from then on theirs follows our jitter.
+        assert np.array_equal(np.ceil(ours), np.ceil(theirs)) and np.array_equal(ours[-1], env.goal[i])
+        assert ((np.ceil(ours) - ours >= 0) & (np.ceil(ours) - ours < 0.2)).all()
+        controller._waypoints = list(ours)
+    for _ in range(200):
+        actions = demonstrator.act(env.qpos, env.qvel)
+        theirs = [c.get_action(env.qpos[i], env.qvel[i], env.goal[i])[0] for i, c in enumerate(controllers)]
+        np.testing.assert_allclose(actions, theirs, rtol=0, atol=1e-9)
+        env.step(actions + 0.5 * generator.standard_normal((n, 2)))
+    assert demonstrator.index.tolist() == [controller._waypoint_idx for controller in controllers]
+
+
+def test_dataset_agrees_with_the_originals_figures(dataset):
+    """Within 3 standard errors; the original's start velocities are wrong, but they hardly move these figures."""
+    summary = maze2d.summarise(dataset)
+    distance = np.linalg.norm(dataset.values["position"][:, 0] - dataset.values["goal"][:, 0], axis=1)
+    total = dataset.values["return_to_go"][:, 0, 0]
+    for ours, theirs, sample in (
+        ("return, mean", 2.833, total),
+        ("initial distance, mean", 3.296, distance),
+        ("fraction of it closed, mean", 0.898, total / distance),
+    ):
+        assert abs(summary[ours] - theirs) < 3 * sample.std() / np.sqrt(len(sample)), ours
+    assert abs(summary["share of |action| = 1"] - 0.281) < 0.02
+    assert abs(summary["start velocity per axis, standard deviation"] - 0.1) < 0.01
+
+
+def test_dataset_has_the_factors_and_survives_a_file(dataset, tmp_path):
+    assert [(f.name, f.group, f.kind, f.size) for f in dataset.factors] == [
+        ("position", "STATE", "continuous", 2),
+        ("goal", "STATE", "continuous", 2),
+        ("action", "ACTION", "continuous", 2),
+        ("return_to_go", "RETURN", "continuous", 2),
+    ]
+    assert all(array.shape == (200, 200, 2) and array.dtype == np.float32 for array in dataset.values.values())
+    assert np.allclose(dataset.values["return_to_go"][:, :, 1], np.arange(200) / 200)
+    dataset.save(tmp_path / "maze.npz")
+    loaded = Trajectories.load(tmp_path / "maze.npz")
+    assert loaded.world == "maze2d-medium" and np.array_equal(loaded.values["action"], dataset.values["action"])
+    assert np.array_equal(loaded.extras["start_velocity"], dataset.extras["start_velocity"])
+
+
+def test_a_recorded_episode_replays_to_the_bit(dataset):
+    values = dataset.values
+    env = maze2d.Maze2D("medium", len(dataset))
+    env.set_state(values["position"][:, 0], dataset.extras["start_velocity"], values["goal"][:, 0])
+    total = 0.0
+    for t in range(200):
+        assert np.array_equal(env.observe()["position"], values["position"][:, t])
+        total = total + env.step(values["action"][:, t])[1]
+    np.testing.assert_allclose(total, values["return_to_go"][:, 0, 0], rtol=0, atol=1e-5)
+
+
+def test_one_seed_gives_the_same_dataset_and_the_expert_beats_its_noisy_self():
+    noisy, again = maze2d.make_dataset(50, seed=1), maze2d.make_dataset(50, seed=1)
+    assert all(np.array_equal(noisy.values[name], again.values[name]) for name in noisy.values)
+    expert = maze2d.make_dataset(50, seed=1, noise=0.0)
+    assert np.array_equal(expert.values["position"][:, 0], noisy.values["position"][:, 0])
+    assert maze2d.summarise(expert)["return, mean"] > maze2d.summarise(noisy)["return, mean"]
+
+
+# Mistakes and drawing ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: maze2d.Maze2D("tiny"), "maze 'tiny' is unknown; the mazes are open, umaze"),
+        (lambda: maze2d.make_dataset(1, 0, maze="tiny"), "maze 'tiny' is unknown"),
+        (lambda: maze2d.Maze2D(n=0), "n=0"),
+        (lambda: maze2d.make_dataset(1, 0, noise=-1.0), "noise=-1.0"),
+        (lambda: maze2d.Maze2D(n=3).step(np.zeros((2, 2))), r"actions has shape \(2, 2\).*need \(3, 2\)"),
+        (lambda: maze2d.Maze2D(n=1).step([[np.nan, 0]]), "actions has a value that is not finite"),
+        (lambda: maze2d.Maze2D(n=1).set_state([0, 0], [[0, 0]], [[0, 0]]), r"qpos has shape \(2,\)"),
+    ],
+)
+def test_mistakes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_goal_in_a_wall_has_no_path():
+    demonstrator = maze2d.Demonstrator("umaze", np.random.default_rng(0))
+    with pytest.raises(ValueError, match="no path"):
+        demonstrator.plan(np.array([[1.0, 1.0]]), np.array([[2.0, 2.0]]))
+
+
+def test_importing_prints_nothing_and_hides_nothing_afterwards():
+    code = "import maze2d, sys; maze2d.Maze2D(); assert not {'mujoco_py', 'pybullet'} & set(sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "" and result.stderr == ""
+
+
+def test_a_missing_package_is_one_sentence_with_the_command():
+    code = "import runpy, sys; sys.modules['d4rl'] = None; sys.argv = ['maze2d.py']; sys.path.insert(0, '.')"
+    code += "; runpy.run_path('maze2d.py', run_name='__main__')"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.count("\n") == 1 and "pip install --no-deps -r requirements-maze.txt" in result.stderr
+
+
+def test_mazes_and_paths_can_be_drawn(dataset, tmp_path):
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    ax = figure.add_subplot()
+    maze2d.draw_maze(ax, "medium")
+    maze2d.draw_paths(ax, dataset.values["position"][:5], dataset.values["goal"][:5, 0], label="demonstrations")
+    maze2d.draw_paths(ax, dataset.values["position"][5])
+    figure.savefig(tmp_path / "maze.png")
+    assert len(ax.patches) == maze2d.layout("medium").sum() and (tmp_path / "maze.png").stat().st_size > 5000
