@@ -28,7 +28,8 @@ class Factor:
     """One named component of a timestep.
 
     kind: "categorical" (values are class indices below `size`) or "continuous" (values are vectors of `size` numbers).
-    mean, std: per dimension, continuous factors only; the model normalises with them, files and users see raw units.
+    mean, std, step_std: statistics per dimension of a continuous factor, from normalise(): of its values, and of their
+    change in one timestep. The model normalises with them; files and users see raw units.
     """
 
     name: str
@@ -37,6 +38,12 @@ class Factor:
     size: int
     mean: tuple = ()
     std: tuple = ()
+    step_std: tuple = ()
+
+    @staticmethod
+    def from_plain(plain):
+        """A factor from dataclasses.asdict(factor), through JSON or a checkpoint."""
+        return Factor(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
 
 
 @dataclass
@@ -73,6 +80,10 @@ class Trajectories:
         pick = lambda arrays: {name: array[rows] for name, array in arrays.items()}
         return replace(self, values=pick(self.values), lengths=self.lengths[rows], extras=pick(self.extras))
 
+    def valid(self):
+        """(N, L) bool: the entries that are not padding."""
+        return np.arange(self.values[self.factors[0].name].shape[1]) < self.lengths[:, None]
+
     def tensors(self, device="cpu"):
         """{factor name: tensor} on `device`, without a copy on the CPU."""
         return {factor.name: torch.as_tensor(self.values[factor.name], device=device) for factor in self.factors}
@@ -93,7 +104,7 @@ class Trajectories:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = json.loads(str(arrays.pop("header")))
-            factors = [Factor(**{**f, "mean": tuple(f["mean"]), "std": tuple(f["std"])}) for f in header["factors"]]
+            factors = [Factor.from_plain(f) for f in header["factors"]]
             part = lambda kind: {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(kind + "/")}
             return Trajectories(factors, part("values"), header["world"], arrays["lengths"], part("extras"))
         except FileNotFoundError:
@@ -125,12 +136,13 @@ def normalise(trajectories):
     factors = []
     for factor in trajectories.factors:
         if factor.kind == "continuous":
-            mean, std = np.zeros(factor.size), np.ones(factor.size)
+            mean, std, step_std = np.zeros(factor.size), np.ones(factor.size), np.ones(factor.size)
             if factor.group != "ACTION":
-                flat = trajectories.values[factor.name].reshape(-1, factor.size)
-                mean, std = flat.mean(axis=0, dtype=np.float64), flat.std(axis=0, dtype=np.float64)
-            std = np.where(std > 1e-6, std, 1.0)  # a constant dimension carries nothing to scale
-            factor = replace(factor, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+                values, valid = trajectories.values[factor.name], trajectories.valid()
+                mean, std = values[valid].mean(axis=0, dtype=np.float64), values[valid].std(axis=0, dtype=np.float64)
+                step_std = np.diff(values, axis=1)[valid[:, 1:]].std(axis=0, dtype=np.float64)
+            scale = lambda x: tuple(np.where(x > 1e-6, x, 1.0).tolist())  # a constant dimension has nothing to scale
+            factor = replace(factor, mean=tuple(mean.tolist()), std=scale(std), step_std=scale(step_std))
         factors.append(factor)
     return replace(trajectories, factors=factors)
 

@@ -58,7 +58,7 @@ def answer(model, values, see, only=slice(None)):
 
 
 def limits(trajectories, asked):
-    """{task: {factor: (n, T) nats}}, the exact posterior's loss at every entry, or None where the world has no exact posterior."""
+    """{task: {factor: (n, T) nats}}: the exact posterior's loss at every entry. None for worlds without an exact posterior."""
     if not trajectories.world.startswith("doorkey") or not asked:
         return None
     import bayes
@@ -68,13 +68,9 @@ def limits(trajectories, asked):
         if see.shape[1] != trajectories.lengths.max():
             return None  # windows that begin in the middle of a trajectory have another prior
         rows = trajectories[np.arange(len(see)) % len(trajectories)]
-        found[task] = {name: torch.as_tensor(nats) for name, nats in bayes.surprisal(rows, causal(see, predict)).items()}
+        causal = (see & predict).any()  # dt_bc and dt_rc show what they ask for: each entry has another limit
+        found[task] = None if causal else {k: torch.as_tensor(v) for k, v in bayes.surprisal(rows, see).items()}
     return found
-
-
-def causal(see, predict):
-    """What a model may know of the entries it is asked for: of those shown (dt_bc), nothing."""
-    return see & ~predict
 
 
 def pooled(entries, predict, factors):
@@ -108,7 +104,7 @@ def losses(model, asked, exact=None):
             if factor.name in outputs and factor.kind == "categorical":
                 right = outputs[factor.name].argmax(dim=-1) == values[factor.name]
                 row["factors"][factor.name]["accuracy"] = pooled({factor.name: right}, predict, model.factors)[1]
-        if exact is not None:
+        if exact and exact[task]:
             limit = {name: exact[task][name] for name in entries}
             limit_means, row["limit"], _ = pooled(limit, predict, model.factors)
             gaps = {name: entries[name].double() - limit[name] for name in entries}
@@ -202,9 +198,8 @@ def choose(outputs, factor, generator):
 
 def target_returns(env, train, factor=1.2):
     """(n,) targets: the return of the training trajectory with the nearest start, times `factor` (Uni[MASK], appendix)."""
-    starts, own = env.start_features(), env.dataset_features(train)
-    nearest = np.concatenate([((part[:, None] - own) ** 2).sum(axis=-1).argmin(axis=1) for part in np.array_split(starts, 1 + len(starts) // 100)])
-    return env.dataset_returns(train)[nearest] * factor
+    starts, own = torch.as_tensor(env.start_features()).double(), torch.as_tensor(env.dataset_features(train)).double()
+    return env.dataset_returns(train)[torch.cdist(starts, own).argmin(dim=1).numpy()] * factor
 
 
 def play(model, dataset, train, episodes, seed, modes=("bc",), target_return=None):

@@ -97,7 +97,7 @@ class Maze2D:
         self.qpos, self.qvel, self.goal = (
             self._checked(name, array) for name, array in (("qpos", qpos), ("qvel", qvel), ("goal", goal))
         )
-        self._distance = np.linalg.norm(self.qpos - self.goal, axis=1)
+        self._distance = self._start_distance = np.linalg.norm(self.qpos - self.goal, axis=1)
 
     def step(self, actions):
         """Push every particle for 0.01 s; returns observations (n, 4) and rewards (n,).
@@ -117,6 +117,29 @@ class Maze2D:
     def observe(self):
         """The state factors by name, as the data holds them: {"position": (n, 2), "goal": (n, 2)} float32."""
         return {"position": self.qpos.astype(np.float32), "goal": self.goal.astype(np.float32)}
+
+    def report(self):
+        """What the episodes came to, besides their return: {"distance": (n,) metres left, "closed": (n,) share closed}."""
+        return {"distance": self._distance, "closed": 1 - self._distance / self._start_distance}
+
+    def encode_return(self, return_to_go, t):
+        """(n, 2) values of the factor return_to_go at timestep t, from returns (n,)."""
+        return np.stack([return_to_go, np.full(self.n, t / HORIZON)], axis=1).astype(np.float32)
+
+    def start_features(self):
+        """(n, 6) the present as a start, to find training episodes like it: places weigh 3 times as much as the velocity."""
+        return np.concatenate([3 * self.qpos, 3 * self.goal, self.qvel], axis=1)
+
+    def dataset_features(self, trajectories):
+        """(N, 6) the same of the starts of a data set. Raises ValueError if it does not hold its start velocities."""
+        if "start_velocity" not in trajectories.extras:
+            raise ValueError("this data set has no start velocities, which return-conditioned rollouts look for")
+        places = [3 * trajectories.values[name][:, 0] for name in ("position", "goal")]
+        return np.concatenate([*places, trajectories.extras["start_velocity"]], axis=1)
+
+    def dataset_returns(self, trajectories):
+        """(N,) returns of the episodes of a data set, in metres."""
+        return trajectories.values["return_to_go"][:, 0, 0]
 
     def _observation(self):
         return np.concatenate([self.qpos, self.goal], axis=1)
@@ -225,10 +248,13 @@ def make_dataset(n, seed, maze="medium", noise=0.5, progress=False):
     gives the noise-free expert. progress: show a bar, if stderr is a terminal.
     Factors: position and goal (STATE, 2 each, metres), action (ACTION, 2), return_to_go (RETURN, 2: the rewards from t
     to the end, and t / 200). extras: start_velocity (n, 2), hidden from models, needed to replay an episode.
-    Raises ValueError for an unknown maze, n < 1 or noise < 0. Source: Carroll et al., arXiv 2211.10869, appendix.
+    Raises ValueError for an unknown maze, n < 1, seed < 0 or noise < 0.
+    Source: Carroll et al., arXiv 2211.10869.
     """
     if noise < 0:
         raise ValueError(f"noise={noise} is a standard deviation and cannot be negative")
+    if seed < 0:
+        raise ValueError(f"seed={seed} must be 0 or more")
     # Streams of their own: an evaluation that happens to use the same seed must not get the training set's episodes.
     env, generator = Maze2D(maze, n, seed=[seed, 1]), np.random.default_rng([seed, 2])
     demonstrator = Demonstrator(maze, generator)

@@ -32,16 +32,17 @@ class ModelConfig:
     n_embd: int = 128
     n_ff: int = 128
     dropout: float = 0.1
-    layout: str = "timestep"  # one token per "timestep", or per "factor" group (return, state, action) of a timestep
+    layout: str = "timestep"  # a token per "timestep", per "factor" group of it (return, state, action), or per "entry"
     hidden: str = "flag"  # what stands for a hidden entry: a learned "flag", or "zero" as published
     positions: str = "sinusoidal"  # "sinusoidal", "learned", or "timestep" (learned, counted from the episode's start)
     max_timestep: int = 1000  # size of the "timestep" table
     norm: str = "post"  # layer norm "post" (as published) or "pre" each block
     octaves: int = 0  # continuous inputs also enter as sin and cos at this many octave frequencies
+    differences: bool = False  # continuous states also enter as their change since the timestep before, if both are seen
     tanh_actions: bool = False  # squash continuous actions into [-1, 1]
 
     def __post_init__(self):
-        choices = {"model": ("unimask", "dt", "nn"), "layout": ("timestep", "factor"), "hidden": ("flag", "zero"),
+        choices = {"model": ("unimask", "dt", "nn"), "layout": ("timestep", "factor", "entry"), "hidden": ("flag", "zero"),
                    "positions": ("sinusoidal", "learned", "timestep"), "norm": ("post", "pre")}  # fmt: skip
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
@@ -141,13 +142,16 @@ class Encoder(nn.Module):
     def __init__(self, factors, config, n_embd=None):
         super().__init__()
         self.factors, self.config = factors, config
-        flags = len(factors) if config.hidden == "flag" else 0
+        self.differences = [f for f in factors if config.differences and f.kind == "continuous" and f.group == "STATE"]
+        flags = len(factors) + len(self.differences) if config.hidden == "flag" else 0
         self.width = flags + sum(f.size * (1 if f.kind == "categorical" else 1 + 2 * config.octaves) for f in factors)
+        self.width += sum(f.size for f in self.differences)
         self.linear = nn.Linear(self.width, n_embd) if n_embd else None
         for f in factors:
             if f.kind == "continuous":
                 self.register_buffer(f"mean_{f.name}", torch.tensor(f.mean or [0.0] * f.size), persistent=False)
                 self.register_buffer(f"std_{f.name}", torch.tensor(f.std or [1.0] * f.size), persistent=False)
+                self.register_buffer(f"step_std_{f.name}", torch.tensor(f.step_std or [1.0] * f.size), persistent=False)
             else:
                 self.register_buffer(f"classes_{f.name}", torch.arange(f.size), persistent=False)
 
@@ -161,6 +165,13 @@ class Encoder(nn.Module):
                 parts.append(torch.where(shown, self.continuous(f, values[f.name]), 0.0))
             if self.config.hidden == "flag":
                 parts.append(~shown)
+        for f in self.differences:
+            shown = see[f.name][..., None]
+            both = F.pad(shown[:, 1:] & shown[:, :-1], (0, 0, 1, 0))  # (B, T, 1), False at t=0
+            step = F.pad(values[f.name].diff(dim=1), (0, 0, 1, 0)) / getattr(self, f"step_std_{f.name}")
+            parts.append(torch.where(both, step, 0.0))
+            if self.config.hidden == "flag":
+                parts.append(~both)
         features = torch.cat([part.to(torch.get_default_dtype()) for part in parts], dim=-1)  # (B, T, width)
         return features if self.linear is None else F.relu(self.linear(features))
 
@@ -249,6 +260,8 @@ def token_groups(config, factors):
     """The factors of each token of a timestep. Decision-GPT always takes a token per group: return, state, action."""
     if config.layout == "timestep" and config.model != "dt":
         return [factors]
+    if config.layout == "entry" and config.model != "dt":
+        return [[f] for f in factors]
     groups = [[f for f in factors if f.group == group] for group in ("RETURN", "STATE", "ACTION")]
     return [group for group in groups if group]
 
@@ -337,8 +350,7 @@ def load(path, device="cpu"):
 
 
 def from_plain(checkpoint):
-    factors = [Factor(**{**f, "mean": tuple(f["mean"]), "std": tuple(f["std"])}) for f in checkpoint["factors"]]
-    model = build(ModelConfig(**checkpoint["model_config"]), factors)
+    model = build(ModelConfig(**checkpoint["model_config"]), [Factor.from_plain(f) for f in checkpoint["factors"]])
     model.load_state_dict(checkpoint["weights"])
     return model
 

@@ -66,6 +66,7 @@ hidden = "flag"  # a hidden entry is a learned "flag", or "zero" as published
 positions = "sinusoidal"  # or "learned", or "timestep": counted from the start of the episode
 norm = "post"  # or "pre"
 octaves = 0  # sin and cos features of continuous inputs
+differences = False  # changes of continuous states since the timestep before, as inputs
 tanh_actions = False
 # optimiser
 batch_size = 100

@@ -223,6 +223,7 @@ def test_one_seed_gives_the_same_dataset_and_the_expert_beats_its_noisy_self():
         (lambda: maze2d.make_dataset(1, 0, maze="tiny"), "maze 'tiny' is unknown"),
         (lambda: maze2d.Maze2D(n=0), "n=0"),
         (lambda: maze2d.make_dataset(1, 0, noise=-1.0), "noise=-1.0"),
+        (lambda: maze2d.make_dataset(1, -3), "seed=-3"),
         (lambda: maze2d.Maze2D(n=3).step(np.zeros((2, 2))), r"actions has shape \(2, 2\).*need \(3, 2\)"),
         (lambda: maze2d.Maze2D(n=1).step([[np.nan, 0]]), "actions has a value that is not finite"),
         (lambda: maze2d.Maze2D(n=1).set_state([0, 0], [[0, 0]], [[0, 0]]), r"qpos has shape \(2,\)"),

@@ -1,0 +1,12 @@
+"""Decision-GPT on DoorKey, return-conditioned: the return still to go is shown at the first timestep.
+
+    python train.py config/dt_rc.py && python evaluate.py --out_dir=out/dt_rc
+
+About TODO-numbers minutes on one core. Expect a test loss near TODO-numbers on its own task, where the exact limit is 0.87.
+"""
+
+out_dir = "out/dt_rc"
+dataset = "doorkey"
+model = "dt"
+task = "dt_rc"
+best_tasks = "reward_conditioned"

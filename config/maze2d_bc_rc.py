@@ -1,0 +1,18 @@
+"""Behaviour cloning and return-conditioned control in the medium maze, in one model.
+
+    python train.py config/maze2d_bc_rc.py && python evaluate.py --out_dir=out/maze2d_bc_rc --rollouts=1000 --modes=bc,bc_states,rc,rc_states
+
+About TODO-numbers minutes on 2 cores. Expect a mean return of TODO-numbers; the demonstrator's is 2.83.
+"""
+
+out_dir = "out/maze2d_bc_rc"
+dataset = "maze2d-medium"
+task = "behavior_cloning+behavior_cloning_states+reward_conditioned+reward_conditioned_states"
+num_trajectories = 900
+dropout = 0.0
+norm = "pre"
+octaves = 5
+differences = True
+eval_rollouts = 100
+eval_modes = "bc,bc_states,rc,rc_states"
+keep_best = "return"

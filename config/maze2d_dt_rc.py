@@ -1,0 +1,19 @@
+"""Decision-GPT in the medium maze, return-conditioned, with past actions seen in half of the windows.
+
+    python train.py config/maze2d_dt_rc.py && python evaluate.py --out_dir=out/maze2d_dt_rc --rollouts=1000 --modes=rc,rc_states
+
+About TODO-numbers minutes on 2 cores. Expect a mean return of TODO-numbers; the demonstrator's is 2.83.
+"""
+
+out_dir = "out/maze2d_dt_rc"
+dataset = "maze2d-medium"
+task = "dt_rc+reward_conditioned_states"
+num_trajectories = 900
+dropout = 0.0
+norm = "pre"
+octaves = 5
+differences = True
+model = "dt"
+eval_rollouts = 100
+eval_modes = "rc,rc_states"
+keep_best = "return"

@@ -1,0 +1,18 @@
+"""The feed-forward net in the medium maze, behaviour cloning, with past actions seen in half of the windows.
+
+    python train.py config/maze2d_nn_bc.py && python evaluate.py --out_dir=out/maze2d_nn_bc --rollouts=1000 --modes=bc,bc_states
+
+About TODO-numbers minutes on 2 cores. Expect a mean return of TODO-numbers; the demonstrator's is 2.83.
+"""
+
+out_dir = "out/maze2d_nn_bc"
+dataset = "maze2d-medium"
+task = "behavior_cloning+behavior_cloning_states"
+num_trajectories = 900
+dropout = 0.0
+octaves = 5
+differences = True
+model = "nn"
+eval_rollouts = 100
+eval_modes = "bc,bc_states"
+keep_best = "return"

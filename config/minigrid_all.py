@@ -1,0 +1,10 @@
+"""Multi-task training: each sequence draws one of the eight tasks, instead of a random mask.
+
+    python train.py config/minigrid_all.py && python evaluate.py --out_dir=out/minigrid_all
+
+About TODO-numbers minutes on one core. Expect test losses near TODO-numbers.
+"""
+
+out_dir = "out/minigrid_all"
+dataset = "doorkey"
+task = "all"

@@ -1,0 +1,11 @@
+"""The feed-forward net on DoorKey, random masking: what attention adds is the difference to minigrid_random.
+
+    python train.py config/nn_random.py && python evaluate.py --out_dir=out/nn_random
+
+About TODO-numbers minutes on one core. Expect test losses near TODO-numbers.
+"""
+
+out_dir = "out/nn_random"
+dataset = "doorkey"
+model = "nn"
+task = "random"

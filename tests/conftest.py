@@ -1,0 +1,85 @@
+"""What all tests share: the repository on the path, one thread, small data sets, and the real commands as subprocesses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models on a few cores: one thread is the fastest
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """2,000 DoorKey trajectories of the original's own generator: {pos, key_pos, door, key, action, reward, rtg: (2000, 10)}."""
+    with np.load(ROOT / "tests" / "data" / "doorkey_reference.npz") as file:
+        return {name: file[name].astype(np.int64) for name in file.files}
+
+
+@pytest.fixture(scope="session")
+def doorkey_data():
+    """A few DoorKey trajectories: categorical factors, ten steps."""
+    import doorkey
+
+    return doorkey.make_dataset(24, seed=5)
+
+
+@pytest.fixture(scope="session")
+def toy_data():
+    """A few trajectories of no world: continuous and categorical states, continuous actions and returns, all lengths differ."""
+    from data import Factor, Trajectories, normalise
+
+    rng = np.random.default_rng(3)
+    N, L = 24, 12
+    factors = [
+        Factor("position", "STATE", "continuous", 2),
+        Factor("room", "STATE", "categorical", 3),
+        Factor("action", "ACTION", "continuous", 2),
+        Factor("return_to_go", "RETURN", "continuous", 2),
+    ]
+    values = {
+        "position": (rng.normal(size=(N, L, 2)) * [3, 0.5] + [10, -1]).astype(np.float32),
+        "room": rng.integers(0, 3, (N, L)),
+        "action": rng.uniform(-1, 1, (N, L, 2)).astype(np.float32),
+        "return_to_go": rng.uniform(0, 5, (N, L, 2)).astype(np.float32),
+    }
+    lengths = rng.integers(10, L + 1, N)
+    lengths[:2] = 10, L
+    return normalise(Trajectories(factors, values, "", lengths, {"start_velocity": rng.normal(size=(N, 2))}))
+
+
+@pytest.fixture(scope="session")
+def run():
+    """run("train.py", "--seed=1", cwd=folder): the finished process of a real command, with its text on stdout and stderr."""
+
+    def command(script, *args, cwd):
+        return subprocess.run(
+            [sys.executable, ROOT / script, *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=300
+        )
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def refused():
+    """refused(process): assert that a command ended as a user's mistake should, and return its one line on stderr."""
+
+    def check(process):
+        lines = process.stderr.strip().splitlines()
+        assert process.returncode != 0, f"exit code 0; stdout: {process.stdout[-500:]}"
+        assert len(lines) == 1 and "Traceback" not in process.stderr, f"not one line on stderr:\n{process.stderr[-1500:]}"
+        return lines[0]
+
+    return check

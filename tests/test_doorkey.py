@@ -1,0 +1,308 @@
+"""DoorKey: the dynamics against the original's trajectories and MiniGrid itself, the demonstrator against their statistics."""
+
+import numpy as np
+import pytest
+import torch
+
+import doorkey
+
+N = 20_000  # trajectories whose statistics are compared with the reference's 2,000
+RIGHT, DOWN, LEFT, UP = range(4)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return doorkey.make_dataset(N, seed=1)
+
+
+def cell(x, y, size=6):
+    """Class of the cell at MiniGrid coordinates (x, y), each from 1."""
+    return (x - 1) * (size - 2) + (y - 1)
+
+
+def distance(agent, size=6):
+    """Steps from a cell to the goal once the door is open, in scalars."""
+    x, y = agent // (size - 2) + 1, agent % (size - 2) + 1
+    wall, goal = {6: 3, 16: 5}[size], size - 2
+    beyond_door = 1 + abs(wall + 1 - goal) + abs(1 - goal)
+    if x > wall:
+        return abs(x - goal) + abs(y - goal)
+    return beyond_door if x == wall else 1 + abs(x - (wall - 1)) + abs(y - 1) + beyond_door
+
+
+# ---- the dynamics ----------------------------------------------------------------------------------------------------
+
+
+def test_every_reference_trajectory_is_reproduced(reference):
+    ref = reference
+    for t in range(9):
+        after = doorkey.step(ref["pos"][:, t], ref["key_pos"][:, t], ref["key"][:, t], ref["door"][:, t], ref["action"][:, t])
+        for name, array in zip(("pos", "key_pos", "key", "door"), after):
+            assert (array == ref[name][:, t + 1]).all(), f"{name} after step {t}"
+
+
+def test_reference_rewards_and_returns_are_reproduced(reference):
+    ref = reference
+    env = doorkey.DoorKey(len(ref["pos"]))
+    env.state = env.table.index[tuple(ref[name][:, 0] for name in ("pos", "key_pos", "key", "door"))]
+    rewards = np.stack([env.step(ref["action"][:, t])[1] for t in range(10)], axis=1)
+    assert (rewards == ref["reward"]).all()
+    assert (rewards[:, ::-1].cumsum(axis=1)[:, ::-1] == ref["rtg"]).all()
+
+
+@pytest.mark.parametrize("size", [6, 16])
+def test_made_trajectories_obey_the_dynamics_and_their_returns_add_up(size):
+    made = doorkey.make_dataset(200, seed=2, size=size).values
+    agent, key, action, returns = (made[name] for name in ("agent_pos", "key_pos", "action", "return_to_go"))
+    left = {cell(x, y, size) for x in range(1, {6: 3, 16: 5}[size]) for y in range(1, size - 1)}
+    assert set(agent[:, 0]) <= left and set(key[:, 0]) <= left and (agent[:, 0] != key[:, 0]).all()
+    held = door = np.zeros(200, dtype=int)
+    for t in range(10):
+        after_agent, after_key, held, door = doorkey.step(agent[:, t], key[:, t], held, door, action[:, t], size=size)
+        reward = [distance(a, size) - distance(b, size) for a, b in zip(agent[:, t], after_agent)]
+        if t < 9:
+            assert (after_agent == agent[:, t + 1]).all() and (after_key == key[:, t + 1]).all()
+            assert (returns[:, t] - returns[:, t + 1] == reward).all()
+        else:
+            assert (returns[:, t] - {6: 6, 16: 10}[size] == reward).all()
+
+
+def move_by_hand(env, direction):
+    """One of our actions in MiniGrid's own commands, turning step by step."""
+    while env.agent_dir != direction:
+        env.step(env.actions.right)
+    env.step(env.actions.pickup)
+    before = tuple(env.agent_pos)
+    env.step(env.actions.forward)
+    if tuple(env.agent_pos) == before:
+        env.step(env.actions.toggle)
+        env.step(env.actions.forward)
+
+
+def state_of(env, size):
+    agent = cell(*env.agent_pos, size)
+    key = agent if env.carrying else next(
+        cell(x, y, size) for x in range(size) for y in range(size) if getattr(env.grid.get(x, y), "type", "") == "key"
+    )
+    return int(agent), int(key), int(env.carrying is not None), int(env.door.is_open)
+
+
+@pytest.mark.parametrize("size", [6, 16])
+def test_table_agrees_with_minigrid_stepped_by_hand(size):
+    rng = np.random.default_rng(0)
+    env = doorkey.DoorKeyEnv(size)
+    seen = set()
+    for episode in range(6):
+        env.reset(seed=episode)
+        world, wall = env.grid, {6: 3, 16: 5}[size]
+        assert world.get(wall, 1).type == "door" and world.get(wall, 1).is_locked
+        assert world.get(size - 2, size - 2).type == "goal"
+        assert all(world.get(wall, y).type == "wall" for y in range(2, size - 1))
+        to_key, to_door = [], []  # walk to the key, then to the door, with random steps between
+        state = state_of(env, size)
+        for x_or_y, forward, back, whither in ((0, RIGHT, LEFT, to_key), (1, DOWN, UP, to_key)):
+            gap = int(env.key.cur_pos[x_or_y] - env.agent_pos[x_or_y])
+            whither += [forward if gap > 0 else back] * abs(gap)
+        to_door = [UP] * size + [RIGHT] * wall + [DOWN] * size
+        for action in to_key + list(rng.integers(0, 4, 20)) + to_door + list(rng.integers(0, 4, 60)):
+            expected = tuple(int(x) for x in doorkey.step(*state, action, size=size))
+            move_by_hand(env, action)
+            state = state_of(env, size)
+            assert state == expected
+            seen.add(state[2:])
+    assert seen == {(0, 0), (1, 0), (1, 1)}  # the walks did fetch keys and open doors
+
+
+@pytest.mark.parametrize(
+    "before, action, after",
+    [
+        ((cell(1, 1), cell(2, 1), 0, 0), RIGHT, (cell(2, 1), cell(2, 1), 1, 0)),  # a step onto the key takes it and enters
+        ((cell(2, 1), cell(2, 1), 1, 0), RIGHT, (cell(3, 1), cell(3, 1), 1, 1)),  # with the key: opens the door and enters
+        ((cell(2, 1), cell(1, 3), 0, 0), RIGHT, (cell(2, 1), cell(1, 3), 0, 0)),  # without: stays before it
+        ((cell(2, 2), cell(1, 3), 0, 0), RIGHT, (cell(2, 2), cell(1, 3), 0, 0)),  # the inner wall
+        ((cell(1, 1), cell(1, 3), 0, 0), UP, (cell(1, 1), cell(1, 3), 0, 0)),  # the outer wall
+        ((cell(4, 4), cell(4, 4), 1, 1), LEFT, (cell(4, 4), cell(4, 4), 1, 1)),  # the inner wall from the goal
+        ((cell(4, 4), cell(4, 4), 1, 1), UP, (cell(4, 3), cell(4, 3), 1, 1)),  # the goal does not end the episode
+    ],
+)
+def test_moves_as_described(before, action, after):
+    assert tuple(int(x) for x in doorkey.step(*before, action)) == after
+
+
+def test_environment_in_lockstep_agrees_with_step():
+    env, rng = doorkey.DoorKey(50, seed=3), np.random.default_rng(1)
+    observation = env.reset()
+    agent, key = observation.T
+    assert (agent != key).all()
+    held = door = np.zeros(50, dtype=int)
+    reached = np.zeros(50, dtype=bool)
+    for _ in range(30):
+        action = rng.integers(0, 4, 50)
+        before = [distance(a) for a in agent]
+        agent, key, held, door = doorkey.step(agent, key, held, door, action)
+        observation, reward = env.step(action)
+        assert (observation == np.stack([agent, key], axis=1)).all()
+        assert (reward == np.array(before) - [distance(a) for a in agent]).all()
+        assert (env.observe()["agent_pos"] == agent).all() and (env.observe()["key_pos"] == key).all()
+        reached |= agent == cell(4, 4)
+    report = env.report()
+    assert (report["key"] == held).all() and (report["door"] == door).all() and (report["goal"] == reached).all()
+    assert held.any() and not held.all()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        (0, 5, 0, 0, 4),  # no such action
+        (0, 5, 0, 0, -1),
+        (16, 5, 0, 0, 0),  # no such cell
+        (0, -1, 0, 0, 0),
+        (0, 5, 2, 0, 0),  # not a flag
+        (0, 5, 1, 0, 0),  # a held key is where the agent is
+        (0, 5, 0, 1, 0),  # only who holds the key opens the door
+        (12, 1, 0, 0, 0),  # right of the wall with the door closed
+        (3, 3, 0, 0, 0),  # on the key's cell without holding it
+        (9, 9, 1, 1, 0),  # inside the wall
+    ],
+)
+def test_impossible_states_and_actions_are_refused(state):
+    with pytest.raises(ValueError):
+        doorkey.step(*state)
+
+
+def test_an_impossible_state_is_found_among_good_ones():
+    good, bad = (0, 5, 0, 0, 0), (0, 5, 1, 0, 0)
+    with pytest.raises(ValueError):
+        doorkey.step(*map(np.array, zip(good, good, bad)))
+
+
+def test_unknown_size_is_refused():
+    with pytest.raises(ValueError, match="7"):
+        doorkey.make_dataset(1, seed=0, size=7)
+
+
+# ---- the demonstrator ------------------------------------------------------------------------------------------------
+
+
+def same_distribution(counts_a, counts_b):
+    """p-value of Pearson's chi-square test of homogeneity for tables (..., k) of independent rows; rare cells are pooled."""
+    statistic, freedom = 0.0, 0
+    for a, b in zip(counts_a.reshape(-1, counts_a.shape[-1]), counts_b.reshape(-1, counts_b.shape[-1])):
+        table = np.stack([a, b]).astype(float)
+        rare = table.sum(axis=0) * table.sum(axis=1).min() / max(table.sum(), 1) < 5
+        table = np.concatenate([table[:, ~rare], table[:, rare].sum(axis=1, keepdims=True)], axis=1)
+        table = table[:, table.sum(axis=0) > 0]
+        if table.shape[1] > 1 and table.sum(axis=1).min() > 0:
+            expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
+            statistic += ((table - expected) ** 2 / expected).sum()
+            freedom += table.shape[1] - 1
+    assert freedom > 0
+    return torch.special.gammaincc(torch.tensor(freedom / 2.0), torch.tensor(statistic / 2.0)).item()
+
+
+def replay(values):
+    """(held, door open), each (n, 10), along trajectories."""
+    held = [np.zeros(len(values["action"]), dtype=int)]
+    door = [held[0]]
+    for t in range(9):
+        state = values["agent_pos"][:, t], values["key_pos"][:, t], held[-1], door[-1], values["action"][:, t]
+        _, _, next_held, next_door = doorkey.step(*state)
+        held.append(next_held)
+        door.append(next_door)
+    return np.stack(held, axis=1), np.stack(door, axis=1)
+
+
+def test_the_test_of_distributions_sees_a_difference():
+    rng = np.random.default_rng(0)
+    fair, same, skew = (rng.multinomial(2000, p) for p in ([0.25] * 4, [0.25] * 4, [0.2, 0.25, 0.25, 0.3]))
+    assert same_distribution(fair, same) > 0.001
+    assert same_distribution(fair, skew) < 1e-4
+
+
+def test_starts_are_distributed_like_the_reference(made, reference):
+    pairs = lambda agent, key: np.bincount(agent[:, 0] * 16 + key[:, 0], minlength=256)
+    ours = pairs(made.values["agent_pos"], made.values["key_pos"])
+    assert ((ours > 0) == (pairs(reference["pos"], reference["key_pos"]) > 0)).all()
+    assert same_distribution(ours, pairs(reference["pos"], reference["key_pos"])) > 0.001
+
+
+@pytest.mark.parametrize("t", range(10))
+def test_actions_at_a_timestep_are_distributed_like_the_reference(made, reference, t):
+    ours, theirs = (np.bincount(actions[:, t], minlength=4) for actions in (made.values["action"], reference["action"]))
+    assert same_distribution(ours, theirs) > 0.001
+
+
+def test_door_opens_as_early_as_in_the_reference(made, reference):
+    first_open = lambda door: np.bincount(np.where(door.any(axis=1), door.argmax(axis=1), 10), minlength=11)
+    _, door = replay(made.values)
+    assert same_distribution(first_open(door), first_open(reference["door"])) > 0.001
+
+
+def test_returns_are_distributed_like_the_reference(made, reference):
+    ours = np.bincount(made.values["return_to_go"][:, 0], minlength=17)
+    assert same_distribution(ours, np.bincount(reference["rtg"][:, 0] + 6, minlength=17)) > 0.001
+
+
+def actions_by_state(agent, key, held, door, action):
+    """(S, 4) counts of the actions at each trajectory's first visit to a state: independent between trajectories."""
+    world = doorkey.table(6)
+    state = world.index[agent, key, held, door]
+    counts = np.zeros((len(world.states), 4), dtype=int)
+    for s in range(len(world.states)):
+        rows = np.flatnonzero((state == s).any(axis=1))
+        np.add.at(counts[s], action[rows, (state[rows] == s).argmax(axis=1)], 1)
+    return counts
+
+
+@pytest.fixture(scope="module")
+def by_state(made, reference):
+    values = made.values
+    ours = actions_by_state(values["agent_pos"], values["key_pos"], *replay(values), values["action"])
+    theirs = actions_by_state(*(reference[name] for name in ("pos", "key_pos", "key", "door", "action")))
+    return ours, theirs
+
+
+def test_actions_in_a_state_are_distributed_like_the_reference(by_state):
+    assert same_distribution(*by_state) > 0.001
+
+
+def test_actions_in_the_open_door_are_distributed_like_the_reference(by_state):
+    """The planner believes that it can step up into the outer wall there, but not into the inner wall below the goal's row."""
+    states = doorkey.table(6).states
+    there = (states[:, 0] == cell(3, 1)) & (states[:, 3] == 1)
+    ours, theirs = (counts[there] for counts in by_state)
+    assert there.sum() == 1 and theirs.sum() > 500
+    assert same_distribution(ours, theirs) > 0.001
+
+
+def test_actions_beyond_the_door_are_distributed_like_the_reference(by_state):
+    beyond = doorkey.table(6).states[:, 0] >= cell(4, 1)
+    assert same_distribution(*(counts[beyond] for counts in by_state)) > 0.001
+
+
+# ---- the data set ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [6, 16])
+def test_a_larger_data_set_begins_with_the_smaller_one(size):
+    small, large = doorkey.make_dataset(30, 7, size), doorkey.make_dataset(100, 7, size)
+    assert all((small.values[name] == large.values[name][:30]).all() for name in small.values)
+
+
+def test_a_seed_is_a_data_set():
+    one, same, other = (doorkey.make_dataset(50, seed) for seed in (4, 4, 5))
+    for name in one.values:
+        assert (one.values[name] == same.values[name]).all()
+        assert (one.values[name] != other.values[name]).any()
+
+
+@pytest.mark.parametrize("size, cells, returns", [(6, 16, 17), (16, 196, 21)])
+def test_factors_are_those_of_the_world(size, cells, returns):
+    made = doorkey.make_dataset(300, seed=0, size=size)
+    assert [(f.name, f.group, f.kind, f.size) for f in made.factors] == [
+        ("agent_pos", "STATE", "categorical", cells),
+        ("key_pos", "STATE", "categorical", cells),
+        ("action", "ACTION", "categorical", 4),
+        ("return_to_go", "RETURN", "categorical", returns),
+    ]
+    assert all(array.shape == (300, 10) and array.dtype == np.int64 for array in made.values.values())
