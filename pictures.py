@@ -20,20 +20,21 @@ FRAMES = 40  # of an animation, at most
 FAN = 200  # paths drawn, at most
 
 
-def draw(path, world, query, answers, samples=None, truth=None):
+def draw(path, world, query, answers, samples=None, known=None, truth=None):
     """Draw what was answered to a query (its row 0) to `path`.
 
-    answers: {label: marginals}; samples: {factor: (n, steps) or (n, steps, k)} or None; truth: the trajectory that the
-    query is about, or None. Prints a line instead for a world that has no picture.
+    answers: {label: marginals}; samples: {factor: (n, steps) or (n, steps, k)} or None; known: {factor: (steps,) bool},
+    which of the samples' entries were seen or filled in; truth: the trajectory that the query is about, or None.
+    Prints a line instead where there is no picture.
     """
     check_path(path)
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     if world.startswith("doorkey"):
-        draw_doorkey(path, query, answers, samples, truth)
-    elif world.startswith("maze2d-"):
-        draw_maze2d(path, world.removeprefix("maze2d-"), query, answers, samples, truth)
+        draw_doorkey(path, query, answers, samples, known, truth)
+    elif world.startswith("maze2d-") and (samples is not None or "position" in answers["model"]):
+        draw_maze2d(path, world.removeprefix("maze2d-"), query, answers, samples, known, truth)
     else:
-        print(f"no picture: there is none for the world {world!r}")
+        print(f"no picture: there is none of such an answer in the world {world!r}")
 
 
 def check_path(path):
@@ -46,13 +47,13 @@ def check_path(path):
 # DoorKey
 
 
-def draw_doorkey(path, query, answers, samples, truth):
+def draw_doorkey(path, query, answers, samples, known, truth):
     """Three rows (agent, key, action) for each of the answers and for the samples' frequencies; a column per timestep."""
     see = {name: mask[0].numpy() for name, mask in query.see.items()}
     sources = {who: {name: p[0].numpy() for name, p in answer.items()} for who, answer in answers.items()}
     sizes = {name: p.shape[-1] for name, p in next(iter(sources.values())).items()}
     if samples is not None:
-        sources["samples"] = frequencies(samples, query, sizes)
+        sources["samples"] = frequencies(samples, known, sizes)
     rows = [(who, name, p) for who, source in sources.items() for name, p in source.items()]
     T, size = len(see["action"]), math.isqrt(sizes.get("agent_pos", 16)) + 2
 
@@ -99,16 +100,10 @@ def animate_doorkey(path, draw_column, T, labels, lines, notes):
     animate(figure, frame, range(T), path, frames_per_second=1.5)
 
 
-def frequencies(samples, query, sizes):
+def frequencies(samples, known, sizes):
     """{factor: (steps, classes) shares of the samples}; all 0 for entries that were neither seen nor filled in."""
-    shares = {}
-    for name, classes in sizes.items():
-        shares[name] = torch.nn.functional.one_hot(samples[name].long(), classes).double().mean(dim=0).numpy()
-        if samples[name].shape[1] == query.see[name].shape[1] and (samples[name] == query.values[name][0]).all(dim=0).any():
-            left_alone = ~(query.see[name] | query.predict[name])[0].numpy()
-            unchanged = (samples[name] == query.values[name][0]).all(dim=0).numpy()
-            shares[name][left_alone & unchanged] = 0
-    return shares
+    one_hot = lambda name: torch.nn.functional.one_hot(samples[name].long(), sizes[name]).double()  # (n, steps, classes)
+    return {name: (one_hot(name).mean(dim=0) * known[name][:, None]).numpy() for name in sizes}
 
 
 def draw_arrows(ax, probability, seen=None):
@@ -133,12 +128,14 @@ def draw_arrows(ax, probability, seen=None):
 # Maze2D
 
 
-def draw_maze2d(path, maze, query, answers, samples, truth):
+def draw_maze2d(path, maze, query, answers, samples, known, truth):
     """Sampled paths over the whole maze, and close up beside it; seen places as dots, the goal as a star."""
     import maze2d
 
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.8), constrained_layout=True)
     fan = samples["position"][:FAN].numpy() if samples is not None else answers["model"]["position"].numpy()  # (n, steps, 2)
+    if samples is not None:
+        fan = np.where(known["position"][:, None], fan, np.nan)  # what was neither seen nor filled in is not drawn
     label = f"{len(fan)} sampled paths" if samples is not None else "mean of each place, by itself"
     seen = query.values["position"][0][query.see["position"][0]].numpy()
     lines = []
@@ -151,7 +148,8 @@ def draw_maze2d(path, maze, query, answers, samples, truth):
         ax.plot(*seen.T, "o", color="white", markeredgecolor="black", markersize=5, zorder=4, label="seen places")
         draw_goal(ax, query, samples)
     everything = np.concatenate([fan.reshape(-1, 2), seen] + ([truth["position"][0].numpy()] if truth is not None else []))
-    centre, half = (everything.max(0) + everything.min(0)) / 2, max(0.15, 0.6 * np.ptp(everything, axis=0).max())
+    low, high = np.nanmin(everything, axis=0), np.nanmax(everything, axis=0)
+    centre, half = (low + high) / 2, max(0.15, 0.6 * (high - low).max())
     axes[1].set_xlim(centre[0] - half, centre[0] + half)
     axes[1].set_ylim(centre[1] - half, centre[1] + half)
     axes[0].set_title(f"the maze {maze!r}, {fan.shape[1]} steps of 0.01 s", fontsize=10)

@@ -211,8 +211,10 @@ def play(model, query, env, generator, horizon=None, temperature=1.0):
     query: of one row, whose first state is seen; what else it sees is a condition (a goal), until the world gets there.
     env: n copies of a world where an episode begins (place()). horizon: steps to play, by default the window's T; in more,
     the window slides along. Seen actions are carried out as they are.
-    Returns {factor: (n, horizon) or (n, horizon, k)} and the rewards (n, horizon).
+    Returns {factor: (n, horizon) or (n, horizon, k)} and the rewards (n, horizon). Raises ValueError for negative numbers.
     """
+    if (horizon or 0) < 0 or not 0 <= temperature < math.inf:
+        raise ValueError(f"horizon={horizon} and temperature={temperature} must be numbers of at least 0")
     T, n = model.config.context, env.n
     horizon = horizon or query.values["action"].shape[1]
     extend = lambda x: torch.cat([x, x.new_zeros(1, horizon, *x.shape[2:])], dim=1).repeat_interleave(n, dim=0)
@@ -299,24 +301,31 @@ def main():
     window = one_window(held_out, config["trajectory"], config["start"], model.config.context)
     asked = queries.query(window, model.factors, *(config[key] or "" for key in ("see", "predict", "task", "set")), generator)
     answers = {"model": marginals(model, asked.values, asked.see)}
-    samples = None
+    if config["exact"]:
+        answers["exact"] = exact_posterior(held_out, asked)
+    samples, known = None, {name: (asked.see[name] | asked.predict[name])[0] for name in asked.see}
     if config["world"]:
         env = place(held_out.world, asked, max(1, config["samples"]), config["seed"])
         samples, rewards = play(model, asked, env, generator, config["horizon"], config["temperature"])
+        known = {name: torch.ones(rewards.shape[1], dtype=torch.bool) for name in known}
         print(f"{env.n} completions with the world's own dynamics: mean return {rewards.sum(axis=1).mean():.3f}")
+        tell_arrivals(samples, asked, model.factors)
     elif config["samples"]:
-        unit = config["unit"] if config["unit"] != "auto" else "factor" if trained.get("factor_hiding") else "token"
-        drawn, nats = sample(model, asked, config["samples"], generator, config["order"], config["temperature"], unit)
+        options = config["order"], config["temperature"], choose_unit(config["unit"], trained)
+        drawn, nats = sample(model, asked, config["samples"], generator, *options)
         samples = {name: x[0] for name, x in drawn.items()}
-        known = "" if nats.isnan().any() else f", mean log-probability {nats.mean():.3f} nats"
-        print(f"{config['samples']} joint samples{known}")
-    if samples:
-        tell_samples(samples, asked, config["world"], model.factors)
-    if config["exact"]:
-        answers["exact"] = exact_posterior(held_out, asked)
+        likelihood = "" if nats.isnan().any() else f", mean log-probability {nats.mean():.3f} nats"
+        print(f"{config['samples']} joint samples{likelihood}")
+    if samples and held_out.world.startswith("doorkey"):
+        share = lawful_share(samples, known, size=math.isqrt(model.factors[0].size) + 2)
+        print("" if share is None else f"{share:.2%} of their transitions obey DoorKey's dynamics")
     tell(asked, answers, model.factors)
-    truth = None if config["set"] else window
-    pictures.draw(path, held_out.world, asked, answers, samples, truth)
+    pictures.draw(path, held_out.world, asked, answers, samples, known, truth=None if config["set"] else window)
+
+
+def choose_unit(unit, trained):
+    """What "auto" stands for, by the settings that a model was trained with."""
+    return unit if unit != "auto" else "factor" if trained.get("factor_hiding") else "token"
 
 
 def one_window(trajectories, number, start, context):
@@ -342,7 +351,7 @@ def exact_posterior(trajectories, query):
 
 def tell(query, answers, factors):
     """Print each wanted entry: its three most probable classes, or its mean."""
-    for f in factors:
+    for f in (f for f in factors if f.name in answers["model"]):
         for t in query.predict[f.name][0].nonzero()[:, 0].tolist():
             line = f"{f.name}[{t}]".ljust(16)
             for who, answer in answers.items():
@@ -355,22 +364,15 @@ def tell(query, answers, factors):
             print(line.rstrip())
 
 
-def tell_samples(samples, query, world, factors):
-    """Print how lawful the samples are and, of those played in a world, how they met the states that the query saw ahead."""
-    if {"agent_pos", "key_pos"} <= query.see.keys():
-        filled = {name: (query.see[name] | query.predict[name])[0] for name in query.see}
-        known = {name: torch.ones_like(samples[name][0], dtype=torch.bool) if world else mask for name, mask in filled.items()}
-        share = lawful_share(samples, known, size=math.isqrt(factors[0].size) + 2)
-        if share is not None:
-            print(f"{share:.2%} of their transitions obey DoorKey's dynamics")
-    for f in factors if world else ():
-        steps = samples[f.name].shape[1]
-        for t in query.see[f.name][0, :steps].nonzero()[:, 0].tolist():
-            if f.group == "STATE" and t > 0:
-                there, asked = samples[f.name][:, t], query.values[f.name][0, t]
-                met = f"{(there == asked).double().mean():.1%} are there" if f.kind == "categorical" else (
-                    f"{(there - asked).norm(dim=-1).mean():.3f} away on average")  # fmt: skip
-                print(f"of {f.name}[{t}], seen: {met}")
+def tell_arrivals(samples, query, factors):
+    """Print, for each state that the query sees ahead, how the samples played in the world met it."""
+    for f in (f for f in factors if f.group == "STATE"):
+        for t in query.see[f.name][0, : samples[f.name].shape[1]].nonzero()[:, 0].tolist():
+            there, wanted = samples[f.name][:, t], query.values[f.name][0, t]
+            if f.kind == "categorical":
+                print(f"{(there == wanted).double().mean():.1%} of them met {f.name}[{t}]={wanted}")
+            elif t > 0:
+                print(f"they missed {f.name}[{t}] by {(there - wanted).norm(dim=-1).mean():.3f} on average")
 
 
 # settings of the command line

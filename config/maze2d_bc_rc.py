@@ -1,6 +1,7 @@
 """Behaviour cloning and return-conditioned control in the medium maze, in one model.
 
-    python train.py config/maze2d_bc_rc.py && python evaluate.py --out_dir=out/maze2d_bc_rc --rollouts=1000 --modes=bc,bc_states,rc,rc_states
+    python train.py config/maze2d_bc_rc.py
+    python evaluate.py --out_dir=out/maze2d_bc_rc --rollouts=1000 --modes=bc,bc_states,rc,rc_states
 
 About TODO-numbers minutes on 2 cores. Expect a mean return of TODO-numbers; the demonstrator's is 2.83.
 """

@@ -1,6 +1,7 @@
 """Random masking in the medium maze: one model for every question, control among them.
 
-    python train.py config/maze2d_random.py && python evaluate.py --out_dir=out/maze2d_random --rollouts=1000 --modes=bc,bc_states,rc,rc_states
+    python train.py config/maze2d_random.py
+    python evaluate.py --out_dir=out/maze2d_random --rollouts=1000 --modes=bc,bc_states,rc,rc_states
 
 About TODO-numbers minutes on 2 cores. Expect a mean return of TODO-numbers; the demonstrator's is 2.83.
 """

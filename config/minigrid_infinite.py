@@ -2,7 +2,8 @@
 
     python train.py config/minigrid_infinite.py && python evaluate.py --out_dir=out/minigrid_infinite
 
-About TODO-numbers minutes on 2 cores. Expect gaps to the limit of TODO-numbers. There is nothing to overfit, so no dropout.
+About TODO-numbers minutes on 2 cores. Expect gaps to the limit of TODO-numbers.
+There is nothing to overfit, so no dropout.
 """
 
 out_dir = "out/minigrid_infinite"

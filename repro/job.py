@@ -74,7 +74,7 @@ def main():
     job.out_dir.mkdir(parents=True, exist_ok=True)
     with open(job.out_dir / "job.lock", "w", encoding="utf-8") as lock:
         hold(lock, job)
-        training = train(job)
+        training = train(job, lock)
         began = time.time()
         content = measure(job)
         content["minutes"] = {"training": round(training, 2), "evaluation": round((time.time() - began) / 60, 2)}
@@ -131,7 +131,9 @@ def read_result(path):
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and {"results", "settings", "seed", "minutes"} <= content.keys() else None
+    return (
+        content if isinstance(content, dict) and {"results", "settings", "seed", "minutes"} <= content.keys() else None
+    )
 
 
 def hold(lock, job):
@@ -146,8 +148,8 @@ def hold(lock, job):
 # Training
 
 
-def train(job):
-    """Run train.py to its end, from the last checkpoint if it was interrupted. Returns the minutes of all its sessions."""
+def train(job, lock):
+    """Run train.py to its end, from the last checkpoint if it was interrupted. Returns the minutes of all sessions."""
     earlier, state_file = 0.0, job.out_dir / "job.json"
     state = json.loads(state_file.read_text(encoding="utf-8")) if state_file.exists() else {}
     checkpoint = job.out_dir / "ckpt.pt"
@@ -159,15 +161,20 @@ def train(job):
             (job.out_dir / name).unlink(missing_ok=True)
     began = time.time()
     write_whole(state_file, json.dumps({"settings": job.settings, "began": began, "minutes": earlier}))
-    run_train([*job.arguments, *(["--init_from=resume"] if resume else [])], job.out_dir / "train.log")
+    run_train([*job.arguments, *(["--init_from=resume"] if resume else [])], job.out_dir / "train.log", lock)
     return earlier + (time.time() - began) / 60
 
 
-def run_train(arguments, log):
-    """train.py as a process of its own, its text in `log`. Raises ValueError, with its last line, if it fails."""
+def run_train(arguments, log, lock):
+    """train.py as a process of its own, its text in `log`. Raises ValueError, with its last line, if it fails.
+
+    It holds the lock too: should this process be killed alone, no second one trains beside it.
+    """
     with open(log, "a", encoding="utf-8") as file:
         command = [sys.executable, "train.py", *arguments]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=[lock.fileno()]
+        )
         # Ctrl-C reaches train.py too, which saves and ends; wait for that. A plain kill is passed on.
         signal.signal(signal.SIGINT, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
@@ -216,11 +223,13 @@ def measure(job):
 
 
 def test_questions(split, context, sequences):
-    """The same questions on test trajectories for every run, whatever its model can do: {task: ...} and their limits."""
+    """The same questions on test trajectories for every run, whatever its model can do: {task: ...}; their limits."""
     import evaluate
 
     trajectories = evaluate.evaluation_set(*split, "test")
-    asked = evaluate.questions(trajectories, evaluate.default_tasks("unimask", split[0]), sequences, context, evaluate.seed)
+    asked = evaluate.questions(
+        trajectories, evaluate.default_tasks("unimask", split[0]), sequences, context, evaluate.seed
+    )
     return asked, cached_limits(trajectories, asked)
 
 
@@ -247,7 +256,7 @@ def cached_limits(trajectories, asked):
 
 
 def play(network, job, train):
-    """{mode: {measure: {mean, sem}}} over fresh episodes: a seed's runs play the same ones, and training played others."""
+    """{mode: {measure: {mean, sem}}} over fresh episodes, the same for all runs of a seed; training played others."""
     import evaluate
 
     modes = (job.flags["modes"] or job.config["eval_modes"]).split(",")
@@ -303,7 +312,12 @@ def versions():
     import numpy
     import torch
 
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": numpy.__version__, "cpu": processor()}
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "cpu": processor(),
+    }
 
 
 def processor():

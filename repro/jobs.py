@@ -75,7 +75,7 @@ MAZE2D_FINETUNE = {  # row: (the row that it starts from, its recipe on top of t
 }
 # ----------------------------------------------------------------------------------------------------------------------
 
-# The published settings (Uni[MASK], appendix, and the original's code). All are given, whatever train.py's defaults are.
+# The published settings (Uni[MASK], appendix, and the original's code), all given, whatever train.py's defaults are.
 PAPER = {
     "learning_rate": 1e-4, "warmup_iters": 0, "decay_lr": False, "weight_decay": 1e-4, "grad_clip": 0.5, "ema": 0.0,
     "gradient_accumulation": 1, "layout": "timestep", "hidden": "zero", "positions": "sinusoidal", "norm": "post",
@@ -215,13 +215,15 @@ def finetune_name(task):
 
 
 def maze2d(study, seeds, contexts=(5, 10)):
-    """The Runs of the Maze2D table in two phases: from scratch, and finetuned from a run of the same seed and context."""
+    """The Runs of the Maze2D table in two phases: from scratch, and finetuned from one of the same seed and context."""
     first, second = [], []
     for seed, T in itertools.product(seeds, contexts):
         needed = set()  # the rows whose checkpoints a run waits for
         for row, (start, _) in MAZE2D_FINETUNE.items():
             recipe = maze2d_finetune(study, row, T)
-            second.append(run_of(study, row, f"{row}_T{T}", seed, *recipe, start=study.out_dir(f"{start}_T{T}_s{seed}")))
+            second.append(
+                run_of(study, row, f"{row}_T{T}", seed, *recipe, start=study.out_dir(f"{start}_T{T}_s{seed}"))
+            )
             needed |= {start} if todo(second[-1]) else set()
         for row in MAZE2D:
             first.append(run_of(study, row, f"{row}_T{T}", seed, *maze2d_recipe(study, row, T), needed=row in needed))
@@ -235,7 +237,13 @@ def maze2d_recipe(study, row, T):
         task, modes = PAPER_MAZE2D_TASK[row]
         model = row.partition("_")[0]
         positions = "timestep" if row.endswith("_timestep") else "sinusoidal"
-        settings = place | {"model": model, "task": task, "eval_modes": modes} | PAPER | PAPER_MAZE2D | {"positions": positions}
+        settings = (
+            place
+            | {"model": model, "task": task, "eval_modes": modes}
+            | PAPER
+            | PAPER_MAZE2D
+            | {"positions": positions}
+        )
         return None, settings | lasting(maze2d_paper_steps(2000, T))
     config, settings = settled(MAZE2D[row], T)
     return config, place | settings
@@ -299,14 +307,18 @@ def todo(run):
 def phases(study, seeds, contexts=(5, 10)):
     """The Runs of a study: a list for each phase; a phase needs the one before it."""
     if study.fraction < 1 and study.preset != "paper":
-        raise ValueError(f"a fraction of the steps ({study.fraction}) goes with --preset=paper, which gives their number")
+        raise ValueError(
+            f"a fraction of the steps ({study.fraction}) goes with --preset=paper, which gives their number"
+        )
     return minigrid(study, seeds) if study.world == "minigrid" else maze2d(study, seeds, contexts)
 
 
 def study_arguments(parser):
     """Add what says which study is meant; heatmap.py and table.py take the same."""
     parser.add_argument("--preset", choices=("default", "paper", "smoke"), default="default")
-    parser.add_argument("--fraction", type=float, default=1.0, help="of the steps (presets with max_iters), to measure them")
+    parser.add_argument(
+        "--fraction", type=float, default=1.0, help="of the steps (presets with max_iters), to measure them"
+    )
     return parser
 
 
@@ -317,7 +329,9 @@ def main():
     parser.add_argument("--maze", choices=("umaze", "medium", "large"), default="medium")
     parser.add_argument("--contexts", default="5 10", help="of Maze2D")
     parser.add_argument("--seeds", default="0", help='e.g. "0 1 2"')
-    parser.add_argument("--phase", type=int, choices=(0, 1), help="only the runs from scratch (0) or the finetuned ones (1)")
+    parser.add_argument(
+        "--phase", type=int, choices=(0, 1), help="only the runs from scratch (0) or the finetuned ones (1)"
+    )
     args = parser.parse_args()
     job.configurator.one_line_errors()
     os.chdir(job.ROOT)

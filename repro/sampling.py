@@ -149,7 +149,7 @@ def main():
     model, trained = load(out_dir), evaluate.read_config(out_dir)
     if trained["dataset"] != "doorkey" or model.config.context != doorkey.LENGTH:
         raise ValueError(f"{out_dir} was trained on {trained['dataset']}: the exact posterior is of whole DoorKey trajectories")
-    fill = unit if unit != "auto" else "factor" if trained.get("factor_hiding") else "token"
+    fill = ask.choose_unit(unit, trained)
     test = evaluate.evaluation_set("doorkey", 0, trained["data_seed"], "test")
     test, one = test[:trajectories], test[[trajectory]]
     found = {"command": f"python repro/sampling.py {' '.join(sys.argv[1:])}", "out_dir": out_dir, "unit": fill, "threads": threads,

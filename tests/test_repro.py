@@ -1,0 +1,363 @@
+"""The machinery of the reproductions: lists of runs, one run from end to end, the arithmetic of tables and figures."""
+
+import fcntl
+import importlib.util
+import json
+import math
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "repro"))
+
+import configurator
+import heatmap
+import job
+import jobs
+import table
+
+WORLDS = (("minigrid", "500"), ("minigrid", "50"), ("minigrid", "1000"), ("maze2d", "medium"))
+STUDIES = [jobs.Study(*world, preset) for preset in ("default", "paper", "smoke") for world in WORLDS]
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)  # where the scripts go by themselves
+
+
+def parsed(run):
+    words = shlex.split(run.line)
+    assert words[:2] == ["python", "repro/job.py"]
+    return job.read_job(words[2:])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Lists of runs
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: f"{study.name}-{study.preset}")
+def test_every_line_is_accepted_and_no_row_is_missing(study):
+    runs = sum(jobs.phases(study, [0, 3]), [])
+    per_seed, rows = (22, heatmap.ROWS) if study.world == "minigrid" else (30, table.ROWS)
+    assert {run.row for run in runs} == set(rows)
+    assert len(runs) == 2 * per_seed == len({run.name for run in runs})
+    made = [parsed(run) for run in runs]
+    assert len({str(one.out_dir) for one in made}) == len({one.flags["result"] for one in made}) == len(runs)
+    for run, one in zip(runs, made):
+        assert run.name.endswith(f"_s{one.config['seed']}")
+        assert one.config["threads"] == 1
+        assert one.flags["result"].startswith("out/") == (study.preset == "smoke")
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: f"{study.name}-{study.preset}")
+def test_finetuning_starts_from_a_run_of_the_first_phase_with_the_same_seed_and_network(study):
+    first, second = jobs.phases(study, [0, 3])
+    starts = {str(parsed(run).out_dir): parsed(run).config for run in first}
+    shape = ("model", "context", "n_layer", "n_head", "n_embd", "n_ff", "layout", "hidden", "norm", "octaves", "seed")
+    for run in second:
+        config = parsed(run).config
+        start = starts[config["init_from"].removeprefix("finetune:")]
+        assert [config[key] for key in shape] == [start[key] for key in shape]
+    assert {parsed(run).config["init_from"] for run in first} == {"scratch"}
+
+
+def test_the_rows_are_those_that_were_published_and_the_baselines():
+    published = set(heatmap.published_rows(500))
+    assert set(heatmap.ROWS) == published | {"nn_bc", "nn_random", "dt_bc", "dt_rc"}
+    assert {row for row, _, _ in table.published_cells()} <= set(table.ROWS)
+    import masks
+
+    assert list(jobs.MINIGRID_TASKS) == masks.MIXTURE
+
+
+def test_every_config_is_accepted_and_writes_into_a_folder_of_its_own_name():
+    defaults = job.train_defaults()
+    for path in sorted((ROOT / "config").glob("*.py")):
+        config = configurator.override(defaults, [str(path)])
+        assert config["out_dir"] == f"out/{path.stem}", path
+        assert path.read_text(encoding="utf-8").startswith('"""')
+
+
+def test_settings_of_train_are_read_from_its_text():
+    defaults = job.train_defaults()
+    assert {"out_dir", "seed", "task", "ema", "threads", "learning_rate"} <= defaults.keys()
+    assert defaults["learning_rate"] > 0 and isinstance(defaults["decay_lr"], bool)
+    assert "config" not in defaults and "torch" not in defaults
+
+
+@pytest.mark.parametrize(
+    ("row", "n", "steps"),
+    [
+        ("random", 500, 50_000),  # 10,000 epochs of 500 / 100 steps
+        ("behavior_cloning", 500, 3_000),  # 1,500 epochs of 500 / 250 steps
+        ("random", 50, 100_000),  # ten times as many epochs, of one step: 50 / 100 rounds down to none
+        ("reward_conditioned", 1000, 15_000),  # half as many, 750, of 1,000 / 50 steps
+    ],
+)
+def test_paper_steps_follow_from_the_published_epochs(row, n, steps):
+    study = jobs.Study("minigrid", str(n), "paper")
+    runs = {run.row: parsed(run).config for run in jobs.phases(study, [0])[0]}
+    assert runs[row]["max_iters"] == steps
+    assert runs[row]["num_trajectories"] == n
+
+
+def test_paper_settings_are_the_published_ones():
+    study = jobs.Study("minigrid", "500", "paper")
+    runs = {run.name: parsed(run).config for phase in jobs.phases(study, [0]) for run in phase}
+    for config in runs.values():
+        assert {key: config[key] for key in jobs.PAPER if key != "learning_rate"} == {
+            key: value for key, value in jobs.PAPER.items() if key != "learning_rate"
+        }
+        assert config["dropout"] == 0.1
+    past = runs["past_s0"]
+    assert [past[key] for key in ("n_embd", "n_layer", "n_head", "n_ff", "batch_size", "state_weight")] == [
+        32,
+        4,
+        4,
+        128,
+        250,
+        0.5,
+    ]
+    tuned = runs["random+finetune-behavior_cloning_s0"]  # 10,000 epochs at 5e-6, in the batches of `random`
+    assert (tuned["max_iters"], tuned["learning_rate"], tuned["n_layer"]) == (50_000, 5e-6, 2)
+
+
+def test_paper_steps_of_the_maze():
+    runs = {
+        run.name: parsed(run).config
+        for phase in jobs.phases(jobs.Study("maze2d", "medium", "paper"), [0])
+        for run in phase
+    }
+    assert runs["unimask_bc_T5_s0"]["max_iters"] == 720_000
+    assert runs["unimask_bc_T10_s0"]["max_iters"] == 360_000
+    assert runs["unimask_random_finetune_rc_T5_s0"]["max_iters"] == 216_000
+    assert runs["dt_rc_timestep_T10_s0"]["positions"] == "timestep"
+
+
+def test_a_recipe_may_differ_by_number_of_trajectories():
+    recipe = {"config": "minigrid_bc", "n_embd": 64, 50: {"n_embd": 32, "dropout": 0.2}}
+    assert jobs.settled(recipe, 500) == ("config/minigrid_bc.py", {"n_embd": 64})
+    assert jobs.settled(recipe, 50) == ("config/minigrid_bc.py", {"n_embd": 32, "dropout": 0.2})
+
+
+def test_jobs_print_the_phase_that_is_asked_for():
+    lines = subprocess.run(
+        [sys.executable, "repro/jobs.py", "minigrid", "--seeds=0 1", "--phase=1"], capture_output=True, text=True
+    )
+    assert lines.returncode == 0 and len(lines.stdout.splitlines()) == 16
+    assert all("--init_from=finetune:" in line for line in lines.stdout.splitlines())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One run
+
+
+def result_file(path, settings, **content):
+    whole = {"seed": 0, "settings": settings, "minutes": {"training": 1.0, "evaluation": 0.5}, "results": {}} | content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(whole))
+
+
+def test_a_result_is_done_if_whole_and_of_the_same_settings(tmp_path):
+    result, out = tmp_path / "a.json", tmp_path / "out"
+    arguments = [f"--result={result}", f"--out_dir={out}", "--n_embd=64"]
+    one = job.read_job(arguments)
+    assert job.todo(one) == "not there yet"
+    result.write_text('{"seed": 0, "settings": {"n_em')  # cut off
+    assert job.todo(one) == "not there yet"
+    result_file(result, one.settings)
+    assert job.todo(one) == ""
+    assert job.todo(job.read_job([*arguments, "--threads=2"])) == ""  # changes the time only
+    assert job.todo(job.read_job([*arguments, "--n_embd=32"])) == "made with another n_embd"
+    assert job.todo(job.read_job([*arguments, "--sequences=7"])) == "made with another report_sequences"
+    needed = job.read_job([*arguments, "--checkpoint"])  # another run is to start from it
+    assert "checkpoint" in job.todo(needed)
+    out.mkdir()
+    (out / "best.pt").touch()
+    assert job.todo(needed) == ""
+
+
+def test_a_mistake_ends_in_one_line(tmp_path, run, refused):
+    assert "n_embed" in refused(run("repro/job.py", f"--result={tmp_path}/a.json", "--n_embed=3", cwd=tmp_path))
+    assert "--result" in refused(run("repro/job.py", "--seed=3", cwd=tmp_path))
+    assert "minigrid.sh" in refused(run("repro/heatmap.py", "--n=7", cwd=tmp_path))
+
+
+TINY = ["--max_iters=2", "--eval_interval=1", "--eval_sequences=16", "--batch_size=8", "--n_embd=16", "--n_head=2",
+        "--n_layer=1", "--n_ff=16", "--threads=1", "--sequences=24", "config/minigrid_random.py"]  # fmt: skip
+
+
+def test_a_run_from_training_to_the_heatmap(tmp_path, run):
+    folder = tmp_path / "runs"
+    result, out = folder / "random_s0.json", tmp_path / "out"
+    command = ("repro/job.py", f"--result={result}", f"--out_dir={out}", *TINY)
+    done = run(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(result.read_text())
+    losses = made["results"]["best"]["losses"]
+    assert list(losses) == list(jobs.MINIGRID_TASKS)
+    assert all(math.isclose(x["gap"], x["loss"] - x["limit"], abs_tol=1e-5) for x in losses.values())
+    assert made["log"]["iter"] == [0, 1, 2] and made["iters"]["last"] == 2 and made["parameters"] > 1000
+    assert made["versions"].keys() == {"python", "torch", "numpy", "cpu"} and made["minutes"]["training"] > 0
+
+    before, began = result.stat().st_mtime_ns, time.perf_counter()
+    again = run(*command, cwd=tmp_path)
+    assert "there already" in again.stdout and result.stat().st_mtime_ns == before
+    assert time.perf_counter() - began < 5  # it does not even import torch
+
+    result.unlink()  # as if killed before it was written: training goes on from the checkpoint, and finds it done
+    assert run(*command, cwd=tmp_path).returncode == 0
+    assert "init_from = 'resume'" in (out / "train.log").read_text()
+    resumed = json.loads(result.read_text())
+    assert resumed["results"] == made["results"] and resumed["settings"] == made["settings"]
+
+    cells, runs = heatmap.collect(folder)
+    found = heatmap.summary(cells, runs, parallel=2, command="a command")
+    heatmap.draw(found, tmp_path / "assets" / "figure.png", "one run")
+    assert (tmp_path / "assets" / "figure.png").stat().st_size > 10_000
+    assert found["rows"]["random"]["past"] == {"mean": losses["past"]["loss"], "std": None, "n": 1}
+
+
+def test_two_processes_never_make_the_same_run(tmp_path, run):
+    with open(tmp_path / "job.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = run("repro/job.py", f"--result={tmp_path}/a.json", f"--out_dir={tmp_path}", *TINY, cwd=tmp_path)
+    assert "another process" in process.stderr and process.returncode == 1
+    assert not (tmp_path / "train.log").exists()
+
+
+def test_a_failing_run_leaves_no_result_and_says_why(tmp_path, run, refused):
+    result = tmp_path / "runs" / "a_s0.json"
+    message = refused(
+        run("repro/job.py", f"--result={result}", f"--out_dir={tmp_path}/out", "--task=pst", cwd=tmp_path)
+    )
+    assert "did you mean 'past'" in message and not result.exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tables and figures, from run files made by hand
+
+
+def minigrid_file(folder, name, losses, limit=1.0):
+    rows = {task: {"loss": loss, "limit": limit} for task, loss in losses.items()}
+    result_file(folder / f"{name}.json", {}, results={"best": {"losses": rows}, "last": {"losses": rows}})
+
+
+@pytest.fixture
+def minigrid_found(tmp_path):
+    """Three seeds of `random`, of which the last misses nothing; two finetuned models; one Decision-GPT."""
+    everything = dict.fromkeys(jobs.MINIGRID_TASKS, 4.0)
+    for seed, past in enumerate((2.0, 3.0, 7.0)):
+        minigrid_file(tmp_path, f"random_s{seed}", everything | {"past": past})
+    minigrid_file(tmp_path, "random+finetune-past_s0", everything | {"past": 1.5, "future": 0.1})
+    minigrid_file(tmp_path, "random+finetune-waypoint_s2", everything | {"waypoint": 1.25})
+    minigrid_file(tmp_path, "dt_bc_s0", {"behavior_cloning": 1.75, "reward_conditioned": 2.0})
+    (tmp_path / "all_s0.json").write_text("{")  # being written: not there yet
+    cells, runs = heatmap.collect(tmp_path)
+    return heatmap.summary(cells, runs, parallel=2, command="a command")
+
+
+def test_heatmap_mean_deviation_and_number_of_seeds(minigrid_found):
+    rows = minigrid_found["rows"]
+    assert rows["random"]["past"] == {"mean": 4.0, "std": pytest.approx(math.sqrt(7)), "n": 3}  # (4 + 1 + 9) / 2
+    assert rows["random+finetune"] == {
+        "waypoint": {"mean": 1.25, "std": None, "n": 1},
+        "past": {"mean": 1.5, "std": None, "n": 1},
+    }  # in each column only the model finetuned for it
+    assert set(rows["dt_bc"]) == {"behavior_cloning", "reward_conditioned"} and "all" not in rows
+    assert minigrid_found["seeds"] == [0, 1, 2] and minigrid_found["limit"] == dict.fromkeys(jobs.MINIGRID_TASKS, 1.0)
+    assert minigrid_found["core_minutes"] == 9.0 and minigrid_found["minutes"] == 4.5  # 6 runs of 1.5, two at a time
+
+
+def test_heatmap_forms(minigrid_found):
+    raw, normalised, gap = heatmap.panels(minigrid_found).values()
+    assert raw["random"]["past"] == 4.0 and gap["random"]["past"] == 3.0
+    assert normalised["random"]["past"] == pytest.approx(4.0 / 1.5) and normalised["random+finetune"]["past"] == 1.0
+    assert gap["exact limit"]["past"] == 0.0 and normalised["exact limit"]["past"] == pytest.approx(1 / 1.5)
+
+
+def test_heatmap_table_shows_what_is_missing_and_what_cannot_be(minigrid_found):
+    lines = heatmap.markdown(minigrid_found, heatmap.published_rows(500), 500).splitlines()
+    line = {
+        text.split("|")[1].strip(): [cell.strip() for cell in text.split("|")[2:-1]]
+        for text in lines[:20]
+        if "|" in text
+    }
+    assert line["random"][4] == "4.000 ± 2.646 (4.95)"
+    assert line["random+finetune"][4] == "**1.500** (4.84) n=1"
+    assert line["random+finetune"][5] == "missing (4.89)"
+    assert line["random"][7] == "**4.000 ± 0.000** (2.07*)"  # of another definition
+    assert line["dt bc"][0] == "**1.750** n=1" and line["dt bc"][4] == "–" and line["dt rc"][0] == "missing"
+    assert line["*exact limit*"] == ["1.000"] * 8
+
+
+def test_heatmap_refuses_runs_that_were_asked_other_questions(tmp_path):
+    minigrid_file(tmp_path, "random_s0", {"past": 4.0}, limit=1.0)
+    minigrid_file(tmp_path, "random_s1", {"past": 4.0}, limit=1.1)
+    cells, runs = heatmap.collect(tmp_path)
+    with pytest.raises(ValueError, match="other questions"):
+        heatmap.summary(cells, runs, 2, "a command")
+
+
+def maze_file(folder, name, best, last, selection):
+    checkpoint = lambda returns: {
+        "rollouts": {mode: {"return": {"mean": x, "sem": 0.1}} for mode, x in returns.items()}
+    }
+    results = {"best": checkpoint(best) | {"selection": selection}, "last": checkpoint(last) | {"selection": {}}}
+    result_file(folder / f"{name}.json", {}, results=results)
+
+
+@pytest.fixture
+def maze_found(tmp_path):
+    """The selection episodes speak for hidden past actions, the reported ones against them: selection decides."""
+    maze_file(
+        tmp_path,
+        "unimask_bc_T10_s0",
+        {"bc": 2.9, "bc_states": 2.0},
+        {"bc": 1.0, "bc_states": 1.5},
+        {"bc": 1.0, "bc_states": 3.0},
+    )
+    maze_file(
+        tmp_path,
+        "unimask_bc_T10_s1",
+        {"bc": 2.7, "bc_states": 2.4},
+        {"bc": 3.0, "bc_states": 2.5},
+        {"bc": 2.0, "bc_states": 1.5},
+    )
+    maze_file(tmp_path, "dt_rc_T5_s0", {"rc": 2.5, "rc_states": 2.6}, {"rc": 2.5, "rc_states": 2.6}, {})
+    grid, runs = table.collect(tmp_path)
+    return table.summary(grid, runs, parallel=2, command="a command")
+
+
+def test_table_reports_the_question_that_selection_chose(maze_found):
+    cell = maze_found["rows"]["unimask_bc"]["10"]["bc"]
+    assert cell["question"] == "bc_states" and cell["n"] == 2  # 2.25 against 1.5 on the selection episodes
+    assert cell["mean"] == pytest.approx(2.2) and cell["sem"] == pytest.approx(0.2)  # 0.4 / sqrt(2) / sqrt(2)
+    assert cell["asked"]["bc"]["last"] == {"mean": 2.0, "sem": pytest.approx(1.0), "n": 2}
+    assert "rc" not in maze_found["rows"]["unimask_bc"]["10"]
+    assert maze_found["hours"] == 0.04 and maze_found["seeds"] == [0, 1]  # 3 runs of 1.5 minutes, two at a time
+
+
+def test_table_takes_the_published_question_where_selection_is_silent(maze_found):
+    cell = maze_found["rows"]["dt_rc"]["5"]["rc"]
+    assert (cell["question"], cell["mean"], cell["sem"], cell["n"]) == ("rc", 2.5, None, 1)
+
+
+def test_table_shows_both_questions_and_both_checkpoints(maze_found):
+    text = table.markdown(maze_found, "medium")
+    assert ("| unimask_bc | 10 | BC | **2.200 ± 0.200** | past actions hidden | 2.468 ± 0.044 "
+            "| 2.800 ± 0.100 | 2.000 ± 1.000 | 2.200 ± 0.200 | 2.000 ± 0.500 |") in text  # fmt: skip
+    assert "| dt_rc | 5 | RC | **2.500** n=1 | past actions seen |  | 2.500 | 2.500 | 2.600 | 2.600 |" in text
+    assert "| nn_bc | 10 | | missing |" in text
+
+
+@pytest.mark.skipif(importlib.util.find_spec("d4rl") is None, reason="d4rl is not installed (requirements-maze.txt)")
+def test_the_demonstrator_plays_the_episodes_of_the_models():
+    noisy, distance = table.demonstrator("medium", [0], noise=0.5, episodes=50)
+    expert, _ = table.demonstrator("medium", [0], noise=0.0, episodes=50)
+    assert noisy < expert < distance and expert > 0.8 * distance
