@@ -244,7 +244,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p):
         super().__init__()
-        self.p, self.threshold = p, round(256 * p)
+        self.p, self.threshold = p, min(round(256 * p), 255)
 
     def forward(self, x):
         if not self.training or self.threshold == 0:

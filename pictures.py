@@ -76,7 +76,8 @@ def draw_doorkey(path, query, answers, samples, known, truth):
     labels = [f"{name.removesuffix('_pos')}, {who}" for who, name, _ in rows]
     if path.endswith(".gif"):
         return animate_doorkey(path, draw_column, T, labels, len(sources), "\n".join(notes))
-    figure, axes = plt.subplots(len(rows), T, squeeze=False, figsize=(1.15 * T + 0.6, 1.2 * len(rows) + 0.4), constrained_layout=True)
+    figsize = (1.15 * T + 0.6, 1.2 * len(rows) + 0.4)
+    figure, axes = plt.subplots(len(rows), T, squeeze=False, figsize=figsize, constrained_layout=True)
     for t in range(T):
         draw_column(axes[:, t], t)
         axes[0, t].set_title(f"t={t}", fontsize=9)
@@ -88,7 +89,8 @@ def draw_doorkey(path, query, answers, samples, known, truth):
 
 def animate_doorkey(path, draw_column, T, labels, lines, notes):
     """A frame per timestep, with a line of pictures for each source of answers."""
-    figure, axes = plt.subplots(lines, len(labels) // lines, squeeze=False, figsize=(6, 2.2 * lines + 0.8), constrained_layout=True)
+    figsize = (6, 2.2 * lines + 0.8)
+    figure, axes = plt.subplots(lines, len(labels) // lines, squeeze=False, figsize=figsize, constrained_layout=True)
 
     def frame(t):
         draw_column(axes.flat, t)
@@ -138,20 +140,16 @@ def draw_maze2d(path, maze, query, answers, samples, known, truth):
         fan = np.where(known["position"][:, None], fan, np.nan)  # what was neither seen nor filled in is not drawn
     label = f"{len(fan)} sampled paths" if samples is not None else "mean of each place, by itself"
     seen = query.values["position"][0][query.see["position"][0]].numpy()
-    lines = []
+    faint, lines = max(0.15, min(1, 10 / len(fan))), []
     for ax in axes:
         maze2d.draw_maze(ax, maze)
-        lines.append(ax.plot(*fan.transpose(2, 1, 0), "-", color="0.25", linewidth=0.9, alpha=max(0.15, min(1, 10 / len(fan)))))
+        lines.append(ax.plot(*fan.transpose(2, 1, 0), "-", color="0.25", linewidth=0.9, alpha=faint))
         lines[-1][0].set_label(label)
         if truth is not None:
             ax.plot(*truth["position"][0].numpy().T, "--", color="black", linewidth=1.6, label="what really happened")
         ax.plot(*seen.T, "o", color="white", markeredgecolor="black", markersize=5, zorder=4, label="seen places")
         draw_goal(ax, query, samples)
-    everything = np.concatenate([fan.reshape(-1, 2), seen] + ([truth["position"][0].numpy()] if truth is not None else []))
-    low, high = np.nanmin(everything, axis=0), np.nanmax(everything, axis=0)
-    centre, half = (low + high) / 2, max(0.15, 0.6 * (high - low).max())
-    axes[1].set_xlim(centre[0] - half, centre[0] + half)
-    axes[1].set_ylim(centre[1] - half, centre[1] + half)
+    zoom(axes[1], np.concatenate([fan.reshape(-1, 2), seen] + ([] if truth is None else [truth["position"][0].numpy()])))
     axes[0].set_title(f"the maze {maze!r}, {fan.shape[1]} steps of 0.01 s", fontsize=10)
     axes[1].set_title("close up", fontsize=10)
     for handle in axes[0].legend(fontsize=7, loc="upper right", framealpha=1).legend_handles:
@@ -166,6 +164,16 @@ def draw_maze2d(path, maze, query, answers, samples, known, truth):
 
     steps = np.unique(np.linspace(0, fan.shape[1] - 1, FRAMES).astype(int))
     animate(figure, show_until, steps, path, frames_per_second=10)
+
+
+def zoom(ax, places):
+    """Look close at places (n, 2), some of which may be NaN."""
+    places = places[~np.isnan(places).any(axis=1)]
+    if len(places):
+        low, high = places.min(axis=0), places.max(axis=0)
+        (x, y), half = (low + high) / 2, max(0.15, 0.6 * (high - low).max())
+        ax.set_xlim(x - half, x + half)
+        ax.set_ylim(y - half, y + half)
 
 
 def draw_goal(ax, query, samples):

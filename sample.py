@@ -191,14 +191,14 @@ def check(model, see, predict, order, unit):
     able = [f.name for f in predicted_factors(model)]
     for name, mask in predict.items():
         if mask.any() and name not in able:
-            raise ValueError(f"a model of kind {model.config.model!r} does not predict {name}; it predicts {', '.join(able)}")
+            raise ValueError(f"the model {model.config.model!r} does not predict {name}; it predicts {', '.join(able)}")
     if model.config.model == "dt":
         wanted = predict[able[0]]  # (B, T)
         seen = torch.stack([mask for name, mask in see.items()]).any(0)
         last = lambda mask: (mask * (torch.arange(mask.shape[1]) + 1)).amax(dim=1)
         first = wanted.long().argmax(dim=1) + 1
         if order != "forward" or (last(seen) > first).any():
-            raise ValueError("the causal model 'dt' looks only back: it needs order='forward' and nothing seen after what is wanted")
+            raise ValueError("the causal model 'dt' looks only back: it needs order='forward', and nothing seen that comes later")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -297,9 +297,11 @@ def main():
     pictures.check_path(path)
     model, trained = load(config["out_dir"], config["device"]), evaluate.read_config(config["out_dir"])
     generator = torch.Generator().manual_seed(config["seed"])
-    held_out = evaluate.evaluation_set(trained["dataset"], trained["num_trajectories"], trained["data_seed"], config["split"])
+    source = (trained[key] for key in ("dataset", "num_trajectories", "data_seed"))
+    held_out = evaluate.evaluation_set(*source, config["split"])
     window = one_window(held_out, config["trajectory"], config["start"], model.config.context)
-    asked = queries.query(window, model.factors, *(config[key] or "" for key in ("see", "predict", "task", "set")), generator)
+    texts = (config[key] or "" for key in ("see", "predict", "task", "set"))
+    asked = queries.query(window, model.factors, *texts, generator)
     answers = {"model": marginals(model, asked.values, asked.see)}
     if config["exact"]:
         answers["exact"] = exact_posterior(held_out, asked)
@@ -318,7 +320,7 @@ def main():
         print(f"{config['samples']} joint samples{likelihood}")
     if samples and held_out.world.startswith("doorkey"):
         share = lawful_share(samples, known, size=math.isqrt(model.factors[0].size) + 2)
-        print("" if share is None else f"{share:.2%} of their transitions obey DoorKey's dynamics")
+        print("of no transition all is known" if share is None else f"{share:.2%} of their transitions obey DoorKey's dynamics")
     tell(asked, answers, model.factors)
     pictures.draw(path, held_out.world, asked, answers, samples, known, truth=None if config["set"] else window)
 
@@ -346,7 +348,8 @@ def exact_posterior(trajectories, query):
     if query.see["action"].shape[1] != trajectories.lengths[0]:
         raise ValueError("the exact posterior is of whole trajectories: this model's context is shorter")
     values = {f.name: query.values[f.name].numpy() for f in trajectories.factors}
-    return {name: torch.as_tensor(p) for name, p in bayes.posterior(data.Trajectories(trajectories.factors, values), query.see).items()}
+    posterior = bayes.posterior(data.Trajectories(trajectories.factors, values), query.see)
+    return {name: torch.as_tensor(p) for name, p in posterior.items()}
 
 
 def tell(query, answers, factors):

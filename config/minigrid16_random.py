@@ -2,7 +2,7 @@
 
     python train.py config/minigrid16_random.py && python evaluate.py --out_dir=out/minigrid16_random
 
-About TODO-numbers minutes on 2 cores. Expect test losses near TODO-numbers.
+Time and expected numbers: not measured yet.
 """
 
 out_dir = "out/minigrid16_random"

@@ -2,7 +2,7 @@
 
     python train.py config/minigrid_all.py && python evaluate.py --out_dir=out/minigrid_all
 
-About TODO-numbers minutes on one core. Expect test losses near TODO-numbers.
+Time and expected numbers: not measured yet.
 """
 
 out_dir = "out/minigrid_all"

@@ -2,12 +2,19 @@
 
     python train.py config/minigrid_infinite.py && python evaluate.py --out_dir=out/minigrid_infinite
 
-About TODO-numbers minutes on 2 cores. Expect gaps to the limit of TODO-numbers.
-There is nothing to overfit, so no dropout.
+80,000 steps took 75 minutes on one core of a busy two-core machine (55 ms a step). Expect gaps to the limit of at most
+0.02 nats on every task: the weights, log and evaluation of that run are in assets/minigrid_infinite.
+There is nothing to overfit, so no dropout; half of the sequences are masked at random, half as in the eight tasks.
 """
 
 out_dir = "out/minigrid_infinite"
 dataset = "doorkey"
-task = "random"
+task = "random+all"
 fresh = True
 dropout = 0.0
+norm = "pre"
+n_layer = 4
+warmup_iters = 500
+max_iters = 80000
+eval_interval = 4000
+eval_sequences = 2000

@@ -48,7 +48,8 @@ def lawful(model, test, unit, generator):
             flat = {factor: x.flatten(0, 1).numpy() for factor, x in drawn.items()}
             found[name][order] = float(ask.obeys(*(flat[factor] for factor in FACTORS)).mean())
             if order == "forward":
-                found[name]["starts"] = float((doorkey.table().index[flat["agent_pos"][:, 0], flat["key_pos"][:, 0], 0, 0] >= 0).mean())
+                start = doorkey.table().index[flat["agent_pos"][:, 0], flat["key_pos"][:, 0], 0, 0]
+                found[name]["starts"] = float((start >= 0).mean())
         exact = bayes.sample(test, asked.see, generator, per_trajectory)
         flat = [exact[factor].reshape(-1, doorkey.LENGTH) for factor in FACTORS]
         found[name]["exact samples"] = float(ask.obeys(*flat).mean())
@@ -113,14 +114,14 @@ def likelihoods(model, test, unit, generator):
 
 
 def speed(model, one, generator):
-    """Seconds for 1,000 joint samples of a whole trajectory, by unit: the best of two."""
+    """Seconds for 1,000 (speed_samples) joint samples of a whole trajectory, by unit: the best of two."""
     asked = queries.query(one.tensors(), model.factors)
     found = {}
     for unit in ask.UNITS:
         seconds = []
         for _ in range(2):
             begin = time.perf_counter()
-            ask.sample(model, asked, 1000, generator, "forward", 1.0, unit)
+            ask.sample(model, asked, speed_samples, generator, "forward", 1.0, unit)
             seconds.append(time.perf_counter() - begin)
         found[unit] = min(seconds)
     return found
@@ -139,8 +140,8 @@ def markdown(found):
         lines += [f"## {title}", "", f"| query | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
         lines += [f"| {name} | {' | '.join(f'{row[column]:.4f}' for column in columns)} |" for name, row in rows.items()]
         lines.append("")
-    seconds = ", ".join(f"{x:.1f} s by {unit}" for unit, x in found["seconds_per_1000"].items())
-    return "\n".join(lines + [f"1,000 joint samples of a whole trajectory: {seconds}, on {found['threads']} threads.", ""])
+    seconds = ", ".join(f"{x:.1f} s by {unit}" for unit, x in found["seconds"].items())
+    return "\n".join(lines + [f"{speed_samples:,} joint samples of a whole trajectory: {seconds}, on {found['threads']} threads.", ""])
 
 
 def main():
@@ -148,7 +149,7 @@ def main():
     generator = torch.Generator().manual_seed(seed)
     model, trained = load(out_dir), evaluate.read_config(out_dir)
     if trained["dataset"] != "doorkey" or model.config.context != doorkey.LENGTH:
-        raise ValueError(f"{out_dir} was trained on {trained['dataset']}: the exact posterior is of whole DoorKey trajectories")
+        raise ValueError(f"{out_dir} has no exact posterior: it is not trained on whole trajectories of DoorKey")
     fill = ask.choose_unit(unit, trained)
     test = evaluate.evaluation_set("doorkey", 0, trained["data_seed"], "test")
     test, one = test[:trajectories], test[[trajectory]]
@@ -156,7 +157,7 @@ def main():
              "torch": torch.__version__, "lawful": lawful(model, test, fill, generator),
              "distribution": distributions(model, one, fill, generator),
              "likelihood": likelihoods(model, test, fill, generator),
-             "seconds_per_1000": speed(model, one, generator)}  # fmt: skip
+             "seconds": speed(model, one, generator)}  # fmt: skip
     os.makedirs(os.path.dirname(result) or ".", exist_ok=True)
     evaluate.save_json(f"{result}.json", found)
     text = markdown(found)
@@ -173,6 +174,7 @@ trajectories = 500  # test trajectories for lawfulness and likelihoods
 per_trajectory = 5  # samples of each
 trajectory = 17  # the one that the five queries are about
 samples = 10000  # of each query
+speed_samples = 1000  # of a whole trajectory, to time
 unit = "auto"  # ask.UNITS, or "auto" as in sample.py
 seed = 0
 threads = 2

@@ -1,0 +1,430 @@
+"""Questions to models: the query language, the sampler against exact inference, worlds in the loop, and the command."""
+
+import json
+import runpy
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+import bayes
+import doorkey
+import model as models
+import queries
+import sample
+from data import Factor, Trajectories
+
+FACTORS = doorkey.factors()
+T = doorkey.LENGTH
+GOAL = "state[0], state[9]"
+
+
+@pytest.fixture(scope="module")
+def trajectories():
+    return doorkey.make_dataset(40, seed=11)
+
+
+class ExactModel(torch.nn.Module):
+    """Answers as a perfect model would: the logarithm of the exact posterior."""
+
+    def __init__(self):
+        super().__init__()
+        self.config, self.factors = SimpleNamespace(model="unimask", context=T), FACTORS
+        self.nothing = torch.nn.Parameter(torch.zeros(1))  # models have parameters, on a device
+
+    def forward(self, values, see):
+        given = Trajectories(FACTORS, {f.name: values[f.name].numpy() for f in FACTORS})
+        return {name: torch.as_tensor(p).log() for name, p in bayes.posterior(given, see).items()}
+
+
+class GaussianModel(torch.nn.Module):
+    """A random walk: each position is Gaussian about the mean of the seen ones, with variance 1 / 4."""
+
+    def __init__(self, head="gaussian"):
+        super().__init__()
+        self.config, self.factors = SimpleNamespace(model="unimask", context=4, head=head), [
+            Factor("position", "STATE", "continuous", 2), Factor("action", "ACTION", "categorical", 3)]  # fmt: skip
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, values, see):
+        shown = see["position"][..., None]
+        mean = (values["position"] * shown).sum(1, keepdim=True) / shown.sum(1, keepdim=True).clamp(min=1)
+        outputs = {"position": mean.expand(-1, 4, 2), "action": torch.zeros(*see["action"].shape, 3)}
+        if self.config.head == "gaussian":
+            outputs["position/log_variance"] = torch.full_like(outputs["position"], 0.25).log()
+        return outputs
+
+
+def ask(trajectories, rows=slice(None), **text):
+    return queries.query({name: x[rows] for name, x in trajectories.tensors().items()}, FACTORS, **text)
+
+
+def variation(drawn, probability):
+    """Total variation between samples (n,) and probabilities (classes,)."""
+    shares = torch.bincount(torch.as_tensor(drawn), minlength=len(probability)) / len(drawn)
+    return 0.5 * (shares - torch.as_tensor(probability)).abs().sum().item()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The language
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", {}),
+        ("   ", {}),
+        ("state[0],state[9]", {"agent_pos": [0, 9], "key_pos": [0, 9]}),
+        (" action[ : ] ", {"action": list(range(10))}),
+        ("agent_pos[-1], key_pos[-3:]", {"agent_pos": [9], "key_pos": [7, 8, 9]}),
+        ("action[1:9:3],action[0]", {"action": [0, 1, 4, 7]}),
+        ("action[::-4]", {"action": [1, 5, 9]}),
+        ("state[8:99]", {"agent_pos": [8, 9], "key_pos": [8, 9]}),
+        ("return[0],return_to_go[2]", {"return_to_go": [0, 2]}),
+    ],
+)
+def test_mask_of_a_query(text, expected):
+    parsed = queries.parse_mask(text, FACTORS, T)
+    assert list(parsed) == [f.name for f in FACTORS]
+    assert {name: mask.nonzero()[:, 0].tolist() for name, mask in parsed.items() if mask.any()} == expected
+
+
+@pytest.mark.parametrize(
+    "text, place, reason",
+    [
+        ("stat[0]", "character 1", "did you mean 'state'"),
+        ("state[0], actoin[1]", "character 11", "did you mean 'action'"),
+        ("state", "the end", "expected '['"),
+        ("state[0", "the end", "expected ']'"),
+        ("state[0],", "the end", "expected a name"),
+        ("state[0] state[1]", "character 10", "commas"),
+        ("state[0]]", "character 9", "commas"),
+        ("state[1:x]", "character 9", "expected ']'"),
+        ("state[]", "character 7", "timestep or a slice"),
+        ("state[1 2]", "character 7", "timestep or a slice"),
+        ("state[--1]", "character 7", "timestep or a slice"),
+        ("state[0:1:2:3]", "character 7", "timestep or a slice"),
+        ("state[10]", "character 7", "outside a window of 10"),
+        ("state[0],action[-11]", "character 17", "outside a window of 10"),
+        ("state[::0]", "character 7", "cannot be 0"),
+        ("state[5:2]", "character 7", "selects none"),
+        ("[0]", "character 1", "expected a name"),
+        ("state[0]=3", "character 9", "commas"),
+    ],
+)
+def test_mistakes_in_a_query_are_located(text, place, reason):
+    with pytest.raises(ValueError) as error:
+        queries.parse_mask(text, FACTORS, T)
+    message = str(error.value)
+    assert f"at {place} of {text!r}" in message and reason in message
+    queries.parse_mask(message.rsplit("example: ", 1)[1].strip("'"), FACTORS, T)  # the example is a good one
+
+
+def test_values_of_a_query():
+    parsed = queries.parse_values("agent_pos[0]=5, action[2:4]=1,action[3]=2", FACTORS, T)
+    assert parsed["agent_pos"][0].nonzero()[:, 0].tolist() == [0] and parsed["agent_pos"][1][0] == 5
+    assert parsed["action"][0].nonzero()[:, 0].tolist() == [2, 3] and parsed["action"][1][2:4].tolist() == [1, 2]
+    place = Factor("position", "STATE", "continuous", 2)
+    mask, values = queries.parse_values("position[-1]=(1.0, -2.5e-1)", [place], 3)["position"]
+    assert mask.tolist() == [False, False, True] and values[2].tolist() == [1.0, -0.25] and values.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "text, place, reason",
+    [
+        ("agent_pos[0]", "the end", "needs a value"),
+        ("agent_pos[0]=", "the end", "expected a number"),
+        ("agent_pos[0]=16", "character 14", "from 0 to 15"),
+        ("action[0]=-1", "character 11", "from 0 to 3"),
+        ("action[0]=1.5", "character 11", "from 0 to 3"),
+        ("action[0]=(1,2)", "character 11", "from 0 to 3"),
+        ("action[0]=(1", "the end", "expected ')'"),
+        ("state[0]=1", "character 1", "agent_pos or key_pos"),
+        ("action[0]=1,,action[1]=1", "character 13", "expected a name"),
+    ],
+)
+def test_mistakes_in_values_are_located(text, place, reason):
+    with pytest.raises(ValueError) as error:
+        queries.parse_values(text, FACTORS, T)
+    message = str(error.value)
+    assert f"at {place} of {text!r}" in message and reason in message
+    queries.parse_values(message.rsplit("example: ", 1)[1].strip("'"), FACTORS, T)
+
+
+def test_query_puts_together_what_is_seen_and_wanted(trajectories):
+    asked = ask(trajectories, see=GOAL, given="action[2]=1")
+    assert (asked.values["action"][:, 2] == 1).all() and asked.see["action"][:, 2].all()
+    assert not any((asked.see[name] & asked.predict[name]).any() for name in asked.see)
+    assert asked.predict["action"].sum() == 9 * 40 and asked.predict["agent_pos"].sum() == 8 * 40
+    assert not asked.predict["return_to_go"].any()
+    span = ask(trajectories, task="span(3,8)", see="action[3]")
+    assert span.predict["agent_pos"][0].nonzero()[:, 0].tolist() == [3, 4, 5, 6, 7]
+    assert span.predict["action"][0].nonzero()[:, 0].tolist() == [2, 4, 5, 6, 7]
+    for text, reason in [(dict(see="state[:],action[:]"), "nothing is left"), (dict(predict="return[0]"), "cannot be predicted"),
+                         (dict(task="pust"), "past"), (dict(see=GOAL, predict=GOAL), "nothing is left")]:  # fmt: skip
+        with pytest.raises(ValueError, match=reason):
+            ask(trajectories, **text)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sampling and likelihood: with the exact posterior for a model, both must be exact
+
+
+@pytest.mark.parametrize("order", ["forward", "random", "confidence"])
+def test_samples_of_an_exact_model_have_the_exact_distribution(trajectories, order, generator):
+    asked = ask(trajectories, [17], see="state[0], state[4], action[4:], state[5:]")
+    n = 1500
+    drawn, nats = sample.sample(ExactModel(), asked, n, generator, order)
+    posterior = bayes.posterior(trajectories[[17]], asked.see)
+    for name, mask in asked.predict.items():
+        for t in mask[0].nonzero()[:, 0].tolist():
+            assert variation(drawn[name][0, :, t], posterior[name][0, t]) < 0.05
+    # Jointly too: samples are lawful, and each has the log-probability that exact inference gives it.
+    flat = {name: x[0].numpy() for name, x in drawn.items()}
+    assert sample.obeys(flat["agent_pos"], flat["key_pos"], flat["action"]).all()
+    everything = {name: torch.as_tensor(x) for name, x in drawn.items()}
+    see = {name: (asked.see[name] | asked.predict[name]).expand(n, T) for name in asked.see}
+    joint = bayes.log_likelihood(Trajectories(FACTORS, {k: x[0].numpy() for k, x in everything.items()}), see)
+    np.testing.assert_allclose(nats[0], joint - bayes.log_likelihood(trajectories[[17]], asked.see), atol=1e-6)
+
+
+@pytest.mark.parametrize("unit", sample.UNITS)
+@pytest.mark.parametrize("text", [GOAL, "state[5:], action[5:]", "state[:3], return[0]", ""])
+def test_chain_rule_of_an_exact_model_is_exact_in_every_order(trajectories, text, unit, generator):
+    some = trajectories[:6]
+    asked = ask(some, see=text)
+    whole = {name: asked.see[name] | asked.predict[name] for name in asked.see}
+    exact = bayes.log_likelihood(some, whole) - bayes.log_likelihood(some, asked.see)
+    for order in sample.ORDERS:
+        nats = sample.log_likelihood(ExactModel(), asked, order, unit, generator)
+        if unit == "factor":
+            np.testing.assert_allclose(nats, exact, atol=1e-6, err_msg=order)
+        elif order == "forward":  # a token's factors count as independent, which forwards they are, but for the start
+            assert (nats.numpy() < exact + 1e-6).all() or text != ""
+
+
+def test_rows_may_ask_for_different_entries(trajectories, generator):
+    """Sequences of one batch with masks of their own, each as if it were alone."""
+    asked = ask(trajectories, slice(0, 8), task="past")
+    nats = sample.log_likelihood(ExactModel(), asked, "backward")
+    for row in range(8):
+        alone = queries.Query(*({name: x[row : row + 1] for name, x in part.items()} for part in asked))
+        assert torch.allclose(nats[row], sample.log_likelihood(ExactModel(), alone, "backward"), atol=1e-9)
+
+
+@pytest.mark.parametrize("order", sample.ORDERS)
+def test_seen_values_stay_seeds_decide_and_zero_temperature_is_argmax(trajectories, order):
+    torch.manual_seed(0)
+    network = models.build(models.ModelConfig(n_embd=32, n_ff=32, n_layer=1, n_head=2), FACTORS).eval()
+    asked = ask(trajectories, slice(0, 3), see=GOAL, predict="action[:], agent_pos[1:9]")
+    draw = lambda seed, **options: sample.sample(network, asked, 20, torch.Generator().manual_seed(seed), order, **options)[0]
+    first, again, other = draw(1), draw(1), draw(2)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+    for name, x in first.items():
+        left = ~asked.predict[name][:, None].expand_as(x)
+        assert torch.equal(x[left], asked.values[name][:, None].expand_as(x)[left]), "only wanted entries may change"
+    if order != "random":
+        cold, best = draw(1, temperature=1e-4), draw(2, temperature=0.0)
+        assert all(torch.equal(cold[name], best[name]) for name in cold)
+    one = ask(trajectories, [0], see="state[:], action[1:]")
+    greedy, _ = sample.sample(network, one, 1, torch.Generator(), order, temperature=0.0)
+    assert greedy["action"][0, 0, 0] == sample.marginals(network, one.values, one.see)["action"][0, 0].argmax()
+
+
+def test_gaussian_head_is_sampled_and_weighed(generator):
+    factors = GaussianModel().factors
+    values = {"position": torch.tensor([[[1.0, 2.0]] * 4]), "action": torch.zeros(1, 4, dtype=torch.int64)}
+    asked = queries.query(values, factors, see="state[0]", predict="state[1:3], action[0]")
+    drawn, nats = sample.sample(GaussianModel(), asked, 4000, generator)
+    step = drawn["position"][0, :, 1] - torch.tensor([1.0, 2.0])
+    assert step.mean(0).abs().max() < 0.05 and (step.std(0) - 0.5).abs().max() < 0.03
+    assert torch.isfinite(nats).all() and drawn["position"].dtype == torch.float32
+    chain = sample.log_likelihood(GaussianModel(), asked)  # the truth stays at the mean: the density's peak, twice
+    assert chain.item() == pytest.approx(-2 * np.log(2 * np.pi * 0.25) - np.log(3))
+    frozen, _ = sample.sample(GaussianModel(), asked, 5, generator, temperature=0.0)
+    assert torch.equal(frozen["position"][0, 0], values["position"][0])
+    mean_only, nats = sample.sample(GaussianModel("mean"), asked, 2, generator)
+    assert torch.equal(mean_only["position"][0, 0], values["position"][0]) and nats.isnan().all()
+    with pytest.raises(ValueError, match="gaussian"):
+        sample.log_likelihood(GaussianModel("mean"), asked)
+
+
+def test_what_cannot_be_sampled_is_refused(trajectories, generator):
+    asked = ask(trajectories, [0], see=GOAL)
+    for options, reason in [(dict(order="sideways"), "confidence"), (dict(unit="half"), "token"), (dict(temperature=-1.0), "-1")]:
+        with pytest.raises(ValueError, match=reason):
+            sample.sample(ExactModel(), asked, 2, generator, **options)
+    with pytest.raises(ValueError, match="at least 1"):
+        sample.sample(ExactModel(), asked, 0, generator)
+    causal = models.build(models.ModelConfig(model="dt", n_embd=32, n_ff=32, n_layer=1, n_head=2), FACTORS).eval()
+    with pytest.raises(ValueError, match="does not predict agent_pos"):
+        sample.sample(causal, asked, 2, generator)
+    with pytest.raises(ValueError, match="looks only back"):
+        sample.sample(causal, ask(trajectories, [0], see="state[:]", predict="action[3:]"), 2, generator)
+    drawn, _ = sample.sample(causal, ask(trajectories, [0], see="state[:4], action[:3]", predict="action[3]"), 2, generator)
+    assert drawn["action"].shape == (1, 2, T)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Worlds
+
+
+def test_lawfulness_accepts_demonstrations_and_finds_corruption(reference):
+    agent, key, action = (reference[name] for name in ("pos", "key_pos", "action"))
+    assert sample.obeys(agent, key, action).all()
+    big = doorkey.make_dataset(50, seed=1, size=16).values
+    assert sample.obeys(big["agent_pos"], big["key_pos"], big["action"], size=16).all()
+    for t in range(1, T - 1):
+        jumped = agent.copy()
+        jumped[:, t] = (jumped[:, t] + 8) % 16  # two columns away: never a step
+        assert not sample.obeys(jumped, key, action)[:, t - 1 : t + 1].any()
+    moves = np.flatnonzero(agent[:, 4] != agent[:, 5])
+    turned = action[moves].copy()
+    turned[:, 4] = (turned[:, 4] + 2) % 4
+    assert not sample.obeys(agent[moves], key[moves], turned)[:, 4].any()
+
+
+def test_lawfulness_remembers_the_door():
+    """Standing in the doorway means that the door was opened: a step that a closed door would bar is then lawful."""
+    agent = np.array([[4, 8, 4, 8]])  # left of the door, in it, back, in it again, the key always in hand
+    assert sample.obeys(agent, agent, np.array([[0, 2, 0, 0]])).all()
+    assert not sample.obeys(agent, np.array([[4, 8, 4, 4]]), np.array([[0, 2, 0, 0]]))[0, 2]  # the key stays behind
+    bounced = np.array([[4, 8, 4, 4]])  # once open the door stays open: pushing right must lead into it
+    assert sample.obeys(bounced, bounced, np.array([[0, 2, 0, 0]]))[0].tolist() == [True, True, False]
+
+
+def test_played_completions_are_lawful_and_start_as_asked(trajectories, generator):
+    asked = ask(trajectories, [3], see=GOAL, given="action[1]=2")
+    env = sample.place("doorkey", asked, 64, seed=0)
+    played, rewards = sample.play(ExactModel(), asked, env, generator)
+    flat = [played[name].numpy() for name in ("agent_pos", "key_pos", "action")]
+    assert sample.obeys(*flat).all() and rewards.shape == (64, T)
+    assert (flat[0][:, 0] == trajectories.values["agent_pos"][3, 0]).all() and (flat[2][:, 1] == 2).all()
+    # an exact model that is told where an episode ends leads there, whatever else happens
+    reached = (played["agent_pos"][:, 9] == asked.values["agent_pos"][0, 9]).double().mean()
+    assert reached == 1.0
+    for text, reason in [(dict(see="state[9]"), "known state"), (dict(given="agent_pos[0]=15,key_pos[0]=2"), "no episode begins")]:
+        with pytest.raises(ValueError, match=reason):
+            sample.place("doorkey", ask(trajectories, [3], **text), 2, seed=0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command
+
+
+@pytest.fixture(scope="module")
+def trained(run, tmp_path_factory):
+    """{world: out_dir} of tiny models."""
+    folder = tmp_path_factory.mktemp("sample")
+    tiny = ["--n_embd=32", "--n_ff=32", "--n_layer=1", "--n_head=2", "--max_iters=30", "--eval_interval=30", "--eval_sequences=50",
+            "--threads=1", "--dropout=0"]  # fmt: skip
+    found = {}
+    for world, size in (("doorkey", 50), ("maze2d-umaze", 20)):
+        process = run("train.py", *tiny, f"--out_dir={world}", f"--dataset={world}", f"--num_trajectories={size}", cwd=folder)
+        if world.startswith("maze") and "d4rl" in process.stderr:
+            continue  # Maze2D is not installed
+        assert process.returncode == 0, process.stderr[-2000:]
+        found[world] = folder / world
+    return found
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """command(*flags): run sample.py's main in this process, for speed; returns what it prints."""
+
+    def call(*flags):
+        monkeypatch.setattr(sys, "argv", ["sample.py", *map(str, flags)])
+        monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+        runpy.run_path(str(ROOT / "sample.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_command_answers_and_draws(trained, command, tmp_path):
+    out = command(f"--out_dir={trained['doorkey']}", "--trajectory=17", f"--see={GOAL}", "--predict=action[:],state[1:9]",
+                  "--exact", "--samples=7", f"--picture={tmp_path}/a/goal.png")  # fmt: skip
+    assert "7 joint samples, mean log-probability" in out and "obey DoorKey's dynamics" in out
+    assert "agent_pos[8]" in out and "agent_pos[9]" not in out and "exact:" in out
+    assert (tmp_path / "a" / "goal.png").read_bytes().startswith(b"\x89PNG")
+    again = command(f"--out_dir={trained['doorkey']}", "--trajectory=17", f"--see={GOAL}", "--predict=action[:],state[1:9]",
+                    "--exact", "--samples=7", f"--picture={tmp_path}/a/goal.png")  # fmt: skip
+    assert again == out
+    out = command(f"--out_dir={trained['doorkey']}", "--set=agent_pos[0]=5,key_pos[0]=2", "--world", "--samples=9", "--see=state[9]",
+                  f"--picture={tmp_path}/walk.gif", "--horizon=12")  # fmt: skip
+    assert "100.00% of their transitions" in out and "100.0% of them met agent_pos[0]=5" in out and "met key_pos[9]" in out
+    assert (tmp_path / "walk.gif").read_bytes().startswith(b"GIF89a")
+    assert not list(tmp_path.glob("**/*.tmp*")), "pictures are renamed when whole"
+
+
+def test_command_in_the_maze(trained, command, tmp_path):
+    if "maze2d-umaze" not in trained:
+        pytest.skip("Maze2D is not installed")
+    out_dir = f"--out_dir={trained['maze2d-umaze']}"
+    out = command(out_dir, "--trajectory=2", "--start=40", "--task=future", "--samples=3", f"--picture={tmp_path}/future.png")
+    assert "3 joint samples" in out and "wrote" in out
+    out = command(out_dir, "--set=position[0]=(1,1.1),goal[0]=(3,1)", "--world", "--samples=4", "--horizon=15",
+                  f"--picture={tmp_path}/fan.gif")  # fmt: skip
+    assert "4 completions with the world's own dynamics" in out
+    for name in ("future.png", "fan.gif"):
+        assert (tmp_path / name).stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    "flag, reason",
+    [
+        ("--see=stat[0]", "did you mean 'state'"),
+        ("--set=agent_pos[0]=99", "from 0 to 15"),
+        ("--trajectory=5000", "there are 1000"),
+        ("--start=3", "begins at 0 to 0"),
+        ("--order=sideways", "confidence"),
+        ("--picture=a.jpg", ".png"),
+        ("--world", "known state"),
+        ("--samples=-1", "at least 1"),
+        ("--temperature=-1", "at least 0"),
+    ],
+)
+def test_mistakes_on_the_command_line(trained, command, flag, reason):
+    with pytest.raises(ValueError, match=reason):
+        command(f"--out_dir={trained['doorkey']}", flag)
+
+
+def test_a_mistake_is_one_line(trained, run, refused, tmp_path):
+    line = refused(run("sample.py", f"--out_dir={trained['doorkey']}", "--see=state[0],stat[9]", cwd=tmp_path))
+    assert "character 10" in line and "did you mean 'state'" in line and "example" in line
+    assert not list(tmp_path.iterdir())
+
+
+def readme_examples():
+    text = (ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else ""
+    return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip().startswith("python sample.py")]
+
+
+@pytest.mark.parametrize("line", readme_examples())
+def test_examples_of_the_readme(trained, command, tmp_path, line):
+    """Each example runs, with a tiny model in place of the README's, and its picture is in assets/."""
+    import shlex
+
+    flags = [flag for flag in shlex.split(line)[2:] if not flag.startswith("--samples=")]
+    settings = dict(flag[2:].split("=", 1) for flag in flags if "=" in flag)
+    world = "maze2d-umaze" if "maze" in settings["out_dir"] else "doorkey"
+    if world not in trained:
+        pytest.skip("Maze2D is not installed")
+    if "picture" in settings:
+        assert (ROOT / settings["picture"]).stat().st_size > 1000, f"{settings['picture']} is missing"
+    suffix = settings.get("picture", "answer.png")[-4:]
+    command(*flags, f"--out_dir={trained[world]}", f"--picture={tmp_path}/picture{suffix}", "--samples=5")
+    assert (tmp_path / f"picture{suffix}").stat().st_size > 1000
+
+
+def test_measurements_are_complete(trained, run, tmp_path):
+    process = run("repro/sampling.py", f"--out_dir={trained['doorkey']}", f"--result={tmp_path}/sampling", "--trajectories=4",
+                  "--per_trajectory=1", "--samples=20", "--speed_samples=10", "--threads=1", cwd=tmp_path)  # fmt: skip
+    assert process.returncode == 0, process.stderr[-2000:]
+    found = json.loads((tmp_path / "sampling.json").read_text())
+    assert len(found["distribution"]) == 5 and found["lawful"]["past"]["exact samples"] == 1.0
+    assert found["likelihood"]["past"]["exact"] < 0 and "Total variation" in (tmp_path / "sampling.md").read_text()
