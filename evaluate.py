@@ -115,6 +115,11 @@ def losses(model, asked, exact=None):
     return results
 
 
+def leaks(results):
+    """The tasks whose loss is below the exact limit by more than 3 standard errors: their model sees what it should not."""
+    return [task for task, row in results.items() if row["gap"] is not None and row["gap"] < -3 * row["gap_se"]]
+
+
 def table(results, published=None):
     """The results as lines of text, beside a published row {task: loss} if there is one."""
     columns = ["task", "loss", "limit", "gap", "published"] if published else ["task", "loss", "limit", "gap"]
@@ -265,6 +270,8 @@ def main():
     results = losses(network, asked, limits(trajectories, asked))
     published = published_row() if trained["dataset"] == "doorkey" else None
     print(table(results, published))
+    if leaks(results):
+        print(f"Below the exact limit by more than 3 standard errors, so something leaks: {', '.join(leaks(results))}")
     save_json(os.path.join(config["out_dir"], "eval.json"), results)
     if config["rollouts"]:
         train, _ = data.train_and_validation(trained["dataset"], trained["num_trajectories"], trained["data_seed"])

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The Maze2D table: 15 rows at contexts of 5 and 10 timesteps, 30 runs a seed, then assets/maze2d_table.md.
 #
-#   bash repro/maze2d.sh                         # our recipe, medium maze, 3 seeds: TODO-numbers hours on 2 cores
+#   bash repro/maze2d.sh                         # our recipe, medium maze, 3 seeds: not measured yet on 2 cores
 #   MAZE=umaze SEEDS=0 bash repro/maze2d.sh      # another maze: umaze, medium or large
-#   PAPER=1 bash repro/maze2d.sh                 # published hyperparameters and steps: TODO-numbers days on 2 cores
+#   PAPER=1 bash repro/maze2d.sh                 # published hyperparameters and steps: not measured yet on 2 cores
 #   SMOKE=1 bash repro/maze2d.sh                 # tiny, one seed, T=5, into out/smoke: under 2 minutes on 2 cores
 #   FRACTION=0.01 PAPER=1 SEEDS=0 bash repro/maze2d.sh    # a hundredth of the published steps, to measure their time
 #

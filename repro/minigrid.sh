@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The DoorKey heatmap (Uni[MASK], figure 7): 15 rows x 8 tasks, 22 runs a seed, then assets/minigrid_heatmap.png.
 #
-#   bash repro/minigrid.sh                       # our recipe, N=500, 6 seeds: TODO-numbers minutes on 2 cores
+#   bash repro/minigrid.sh                       # our recipe, N=500, 6 seeds: not measured yet on 2 cores
 #   N=50 bash repro/minigrid.sh                  # with 50 trajectories, or 1000
-#   PAPER=1 bash repro/minigrid.sh               # published hyperparameters and steps: TODO-numbers hours on 2 cores
+#   PAPER=1 bash repro/minigrid.sh               # published hyperparameters and steps: not measured yet on 2 cores
 #   SMOKE=1 bash repro/minigrid.sh               # everything tiny, one seed, into out/smoke: under 2 minutes on 2 cores
 #   FRACTION=0.1 PAPER=1 SEEDS=0 bash repro/minigrid.sh   # a tenth of the published steps, to measure their time
 #

@@ -141,7 +141,8 @@ def markdown(found):
         lines += [f"| {name} | {' | '.join(f'{row[column]:.4f}' for column in columns)} |" for name, row in rows.items()]
         lines.append("")
     seconds = ", ".join(f"{x:.1f} s by {unit}" for unit, x in found["seconds"].items())
-    return "\n".join(lines + [f"{speed_samples:,} joint samples of a whole trajectory: {seconds}, on {found['threads']} threads.", ""])
+    lines.append(f"{speed_samples:,} joint samples of a whole trajectory: {seconds}, on {found['threads']} threads.")
+    return "\n".join(lines) + "\n"
 
 
 def main():

@@ -18,7 +18,7 @@ SMALL = dict(context=CONTEXT, n_layer=2, n_head=2, n_embd=16, n_ff=24, dropout=0
 CONFIGS = [
     dict(model="unimask", layout=layout, hidden=hidden, positions=positions, norm=norm)
     for layout, hidden, positions, norm in itertools.product(
-        ("timestep", "factor"), ("flag", "zero"), ("sinusoidal", "learned", "timestep"), ("post", "pre")
+        ("timestep", "factor", "entry"), ("flag", "zero"), ("sinusoidal", "learned", "timestep"), ("post", "pre")
     )
 ]
 CONFIGS += [
@@ -29,7 +29,7 @@ CONFIGS += [
 ]
 CONFIGS += [dict(model="nn", hidden="flag"), dict(model="nn", hidden="zero")]
 CONFIGS += [dict(model=kind, octaves=3, tanh_actions=True) for kind in ("unimask", "dt", "nn")]
-FAMILIES = [dict(model="unimask"), dict(model="unimask", layout="factor"), dict(model="dt"), dict(model="nn")]
+FAMILIES = [dict(model="unimask", layout=layout) for layout in ("timestep", "factor", "entry")] + [dict(model="dt"), dict(model="nn")]
 
 
 def name_of(config):
