@@ -35,12 +35,15 @@ def override(config, argv):
     config, defaults = dict(config), dict(config)
     for path in (arg for arg in argv if not arg.startswith("-")):
         for key, value in read_file(path).items():
-            config[known(key, defaults, path)] = typed(key, value, defaults[key], path)
+            known(key, defaults, path)
+            config[key] = typed(key, value, defaults[key], path)
     for flag in (arg for arg in argv if arg.startswith("-")):
         if not flag.startswith("--") or flag == "--":
             raise ValueError(f"{flag!r} is neither a config file nor of the form --key=value")
         key, equals, text = flag[2:].partition("=")
         known(key, defaults, "the command line")
+        if not equals and not isinstance(defaults[key], bool):
+            raise ValueError(f"--{key} needs a value: --{key}={defaults[key]}")
         config[key] = parsed(key, text if equals else "True", defaults[key])
     return config
 
@@ -60,11 +63,10 @@ def read_file(path):
 
 
 def known(key, defaults, where):
-    """The key, if it is a setting; otherwise ValueError that names the nearest one."""
+    """Raise ValueError, naming the nearest setting, if the key is none."""
     if key not in defaults:
         near = difflib.get_close_matches(key, defaults, n=1, cutoff=0.5)
         raise ValueError(f"{where}: there is no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    return key
 
 
 def typed(key, value, default, where):
@@ -80,8 +82,8 @@ def typed(key, value, default, where):
 
 def parsed(key, text, default):
     """A flag's text as a value of its setting's type."""
-    if text.lower() == "none" and (default is None or isinstance(default, str)):
-        return None
+    if (text.lower() == "none" and default is None) or (text == "None" and isinstance(default, str)):
+        return None  # for a setting that is text, "none" may be one of its values
     if isinstance(default, bool):
         if text.lower() not in BOOLEANS:
             raise ValueError(f"--{key}={text} should be True or False")

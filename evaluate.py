@@ -10,6 +10,7 @@ Read next: sample.py, to ask a model single questions; bayes.py, for the limit.
 import json
 import math
 import os
+import re
 
 import numpy as np
 import torch
@@ -238,7 +239,7 @@ def default_tasks(model_kind, world=""):
 
 def chosen_tasks(text, model_kind, world=""):
     """The tasks of a comma- or plus-separated string, or the default ones. Raises ValueError for one the model cannot do."""
-    tasks = [name for part in text.split(",") for name in masks.parse(part)] if text else default_tasks(model_kind, world)
+    tasks = [name for part in re.split(r",(?![^(]*\))", text) for name in masks.parse(part)] if text else default_tasks(model_kind, world)
     for task in tasks:
         masks.check(model_kind, task)
     return tasks
@@ -262,6 +263,8 @@ def evaluation_set(dataset, num_trajectories, data_seed, split):
 
 def main():
     config = configurator.apply(globals())
+    if config["sequences"] < 1:
+        raise ValueError(f"sequences={config['sequences']} must be at least 1")
     network = load(config["out_dir"], config["device"])
     trained = read_config(config["out_dir"])
     trajectories = evaluation_set(trained["dataset"], trained["num_trajectories"], trained["data_seed"], config["split"])

@@ -83,6 +83,8 @@ def draw(task, B, T, generator, balanced=False, returns="unchanged"):
 
 def parse(task):
     """The list of task names that a task string stands for. Raises ValueError that names the nearest known task."""
+    if not isinstance(task, str):
+        raise ValueError(f"task={task!r} is not the name of a task; tasks are {', '.join(TASKS)}")
     names = MIXTURE if task == "all" else task.split("+")
     for name in names:
         if name not in TASKS and not SPAN.fullmatch(name):

@@ -50,7 +50,10 @@ class ModelConfig:
         for key in ("context", "n_head", "n_embd", "n_ff", "max_timestep"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}={getattr(self, key)} must be at least 1")
-        if self.model != "nn" and self.n_embd % (2 * self.n_head) != 0 and self.n_embd % self.n_head != 0:
+        for key in ("n_layer", "octaves"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key}={getattr(self, key)} must not be negative")
+        if self.model != "nn" and self.n_embd % self.n_head:
             raise ValueError(f"n_embd={self.n_embd} must be a multiple of n_head={self.n_head}")
         if self.n_embd % 2:
             raise ValueError(f"n_embd={self.n_embd} must be even: positions are pairs of sine and cosine")
@@ -313,9 +316,11 @@ def loss(outputs, values, predict, factors, weights=None):
     Returns the total, a scalar tensor, and {factor: its unweighted mean}.
     """
     predict, parts = expand(predict, factors), {}
+    # An entry that is not predicted may hold anything, also NaN, of which even the gradient of an unused loss is NaN.
+    wanted = {f.name: predict[f.name] if f.kind == "categorical" else predict[f.name][..., None] for f in factors}
+    values = {f.name: torch.where(wanted[f.name], values[f.name], 0) for f in factors}
     for name, entries in entry_losses(outputs, values, factors).items():
         mask = predict[name]
-        # where, not a product: an entry that is not predicted may hold anything, and NaN x 0 is NaN
         parts[name] = torch.where(mask, entries, 0.0).sum() / mask.sum().clamp(min=1)
     total = sum(parts[name] * (weights or {}).get(name, 1.0) for name in parts)
     return total, parts
@@ -350,8 +355,12 @@ def load(path, device="cpu"):
 
 
 def from_plain(checkpoint):
-    model = build(ModelConfig(**checkpoint["model_config"]), [Factor.from_plain(f) for f in checkpoint["factors"]])
-    model.load_state_dict(checkpoint["weights"])
+    """The model of a checkpoint's dictionary. Raises ValueError if its parts do not fit together."""
+    try:
+        model = build(ModelConfig(**checkpoint["model_config"]), [Factor.from_plain(f) for f in checkpoint["factors"]])
+        model.load_state_dict(checkpoint["weights"])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"the checkpoint does not describe a model of this code: {' '.join(str(error).split())}") from None
     return model
 
 

@@ -48,7 +48,7 @@ def check_path(path):
 
 
 def draw_doorkey(path, query, answers, samples, known, truth):
-    """Three rows (agent, key, action) for each of the answers and for the samples' frequencies; a column per timestep."""
+    """Rows for agent, key and action of each answer and of the samples' frequencies; a column per timestep."""
     see = {name: mask[0].numpy() for name, mask in query.see.items()}
     sources = {who: {name: p[0].numpy() for name, p in answer.items()} for who, answer in answers.items()}
     sizes = {name: p.shape[-1] for name, p in next(iter(sources.values())).items()}
@@ -58,7 +58,7 @@ def draw_doorkey(path, query, answers, samples, known, truth):
     T, size = len(see["action"]), math.isqrt(sizes.get("agent_pos", 16)) + 2
 
     def draw_column(axes, t):
-        for ax, (who, name, p) in zip(axes, rows):
+        for ax, (_, name, p) in zip(axes, rows):
             ax.clear()
             seen = int(query.values[name][0, t]) if see[name][t] else None
             probability = np.zeros(sizes[name]) if seen is not None or t >= len(p) else p[t]
@@ -104,21 +104,35 @@ def animate_doorkey(path, draw_column, T, labels, lines, notes):
 
 def frequencies(samples, known, sizes):
     """{factor: (steps, classes) shares of the samples}; all 0 for entries that were neither seen nor filled in."""
-    one_hot = lambda name: torch.nn.functional.one_hot(samples[name].long(), sizes[name]).double()  # (n, steps, classes)
+    one_hot = lambda name: torch.nn.functional.one_hot(
+        samples[name].long(), sizes[name]
+    ).double()  # (n, steps, classes)
     return {name: (one_hot(name).mean(dim=0) * known[name][:, None]).numpy() for name in sizes}
 
 
 def draw_arrows(ax, probability, seen=None):
-    """Four arrows from the middle, as long and thick as their action is probable; one solid black arrow if it is seen."""
+    """Four arrows from the middle, as long and thick as their action is probable; one solid arrow if it is seen."""
     shares = np.eye(4)[seen] if seen is not None else probability
     for (x, y), share in zip(doorkey.MOVES, shares):
         if share > 0.01:
             shade = "black" if seen is not None else str(round(0.6 * (1 - share), 3))
-            ax.arrow(0, 0, 0.15 * x + 0.6 * share * x, 0.15 * y + 0.6 * share * y, width=0.02 + 0.16 * share, color=shade,
-                     head_width=0.14 + 0.3 * share, head_length=0.2, length_includes_head=False, linewidth=0)  # fmt: skip
+            ax.arrow(
+                0,
+                0,
+                0.15 * x + 0.6 * share * x,
+                0.15 * y + 0.6 * share * y,
+                width=0.02 + 0.16 * share,
+                color=shade,
+                head_width=0.14 + 0.3 * share,
+                head_length=0.2,
+                length_includes_head=False,
+                linewidth=0,
+            )
     for (x, y), share in zip(doorkey.MOVES, probability):
         if share >= 0.05:
-            ax.text(x * 0.95 + 0.55 * abs(y), y * 1.0 + 0.42 * abs(x), f"{share:.2f}", fontsize=6, ha="center", va="center")
+            ax.text(
+                x * 0.95 + 0.55 * abs(y), y * 1.0 + 0.42 * abs(x), f"{share:.2f}", fontsize=6, ha="center", va="center"
+            )
     ax.set_xlim(-1.25, 1.25)
     ax.set_ylim(1.25, -1.25)  # y points down, as in MiniGrid
     ax.set_aspect("equal")
@@ -135,7 +149,9 @@ def draw_maze2d(path, maze, query, answers, samples, known, truth):
     import maze2d
 
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.8), constrained_layout=True)
-    fan = samples["position"][:FAN].numpy() if samples is not None else answers["model"]["position"].numpy()  # (n, steps, 2)
+    fan = (
+        samples["position"][:FAN].numpy() if samples is not None else answers["model"]["position"].numpy()
+    )  # (n, steps, 2)
     if samples is not None:
         fan = np.where(known["position"][:, None], fan, np.nan)  # what was neither seen nor filled in is not drawn
     label = f"{len(fan)} sampled paths" if samples is not None else "mean of each place, by itself"
@@ -149,7 +165,9 @@ def draw_maze2d(path, maze, query, answers, samples, known, truth):
             ax.plot(*truth["position"][0].numpy().T, "--", color="black", linewidth=1.6, label="what really happened")
         ax.plot(*seen.T, "o", color="white", markeredgecolor="black", markersize=5, zorder=4, label="seen places")
         draw_goal(ax, query, samples)
-    zoom(axes[1], np.concatenate([fan.reshape(-1, 2), seen] + ([] if truth is None else [truth["position"][0].numpy()])))
+    zoom(
+        axes[1], np.concatenate([fan.reshape(-1, 2), seen] + ([] if truth is None else [truth["position"][0].numpy()]))
+    )
     axes[0].set_title(f"the maze {maze!r}, {fan.shape[1]} steps of 0.01 s", fontsize=10)
     axes[1].set_title("close up", fontsize=10)
     for handle in axes[0].legend(fontsize=7, loc="upper right", framealpha=1).legend_handles:

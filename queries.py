@@ -35,7 +35,7 @@ def query(values, factors, see="", predict="", task="", given="", generator=None
     """A Query about windows of trajectories, from text.
 
     values: {factor: (B, T) or (B, T, k) tensor}. see, predict: names of entries, e.g. "state[0],state[9]". task: a name
-    in masks.TASKS whose masks (drawn with the torch.Generator) are added to `see` and, if `predict` is empty, predicted.
+    in masks.TASKS, drawn with the torch.Generator; it adds to `see` and, unless `predict` says so, what is wanted.
     given: entries with values, as in --set; they replace those of `values` and are seen.
     Without `predict` or a task, every state and action that is not seen is predicted.
     Raises ValueError for text that is malformed or leaves nothing to predict.

@@ -1,8 +1,8 @@
 """Ask a trained model anything: name what is known and what is wanted, and get marginals, samples and a picture.
 
-    python sample.py --out_dir=out/minigrid_random --trajectory=17 --see="state[0],state[9]" --predict="action[:],state[1:9]"
-    python sample.py --out_dir=out/minigrid_random --task=past --order=backward --samples=1000
-    python sample.py --out_dir=out/minigrid_random --set="agent_pos[0]=5,key_pos[0]=2" --world=True --picture=walk.gif
+    python sample.py --trajectory=17 --see="state[0],state[9]" --predict="action[:],state[1:9]"
+    python sample.py --task=past --order=backward --samples=1000
+    python sample.py --set="agent_pos[0]=5,key_pos[0]=2" --world=True --picture=walk.gif
 
 Known values come from a validation trajectory, or are given by --set (queries.py has the language). Marginals take one
 forward pass. Joint samples are filled in entry by entry, each conditioned on those before it, so the product of the
@@ -35,23 +35,25 @@ def marginals(model, values, see):
     """Each entry's own distribution given what is seen, from one forward pass.
 
     values: {factor: (B, T) or (B, T, k) tensor}; see: (B, T, 3) or {factor: (B, T)} bool.
-    Returns {factor: (B, T, classes) probabilities, or (B, T, k) means in raw units} of the factors that the model predicts.
+    Returns {factor: (B, T, classes) probabilities, or (B, T, k) means in raw units} of what the model predicts.
     """
     outputs = ask(model, values, see)
     kinds = {f.name: f.kind for f in predicted_factors(model)}
-    return {name: outputs[name].softmax(dim=-1) if kind == "categorical" else outputs[name] for name, kind in kinds.items()}
+    return {
+        name: outputs[name].softmax(dim=-1) if kind == "categorical" else outputs[name] for name, kind in kinds.items()
+    }
 
 
 def sample(model, query, n, generator, order="forward", temperature=1.0, unit="factor"):
     """n joint samples of what a query wants, given what it sees, for each of its B rows.
 
-    generator: torch.Generator on the CPU. order: one of ORDERS; "random" draws an order per sample, "confidence" fills in
-    the entry of lowest entropy next. temperature: divides logits (and a Gaussian's log-density); 0 takes the most
-    probable value. unit: fill in a "factor" of a timestep at a time, or all state factors of it at once ("token"), which
-    takes them for independent: for models trained without factor_hiding, which never met half a token.
-    Continuous factors are drawn from a Gaussian head where there is one; otherwise they are filled in by their means.
-    Returns {factor: (B, n, T) or (B, n, T, k)}, with seen values as given and other entries (neither seen nor wanted) as
-    they were, and the (B, n) float64 log-probability of each sample, at temperature 1, in nats.
+    generator: torch.Generator on the CPU. order: one of ORDERS; "random" draws an order per sample, "confidence" fills
+    in the entry of lowest entropy next. temperature: divides logits (and a Gaussian's log-density); 0 takes the most
+    probable value. unit: fill in a "factor" of a timestep at a time, or all state factors of it at once ("token"),
+    which takes them for independent: for models trained without factor_hiding, which never met half a token.
+    Continuous factors are drawn from a Gaussian head where there is one; otherwise their means are filled in.
+    Returns {factor: (B, n, T) or (B, n, T, k)}, with entries that were not wanted as they were, and the (B, n) float64
+    log-probability of each sample, at temperature 1, in nats (NaN where there are only means).
     Raises ValueError for an unknown order or unit, a negative temperature, or what a causal model cannot look at.
     """
     if not 0 <= temperature < math.inf:
@@ -67,18 +69,20 @@ def sample(model, query, n, generator, order="forward", temperature=1.0, unit="f
 def log_likelihood(model, query, order="forward", unit="factor", generator=None):
     """(B,) float64 log p(the query's wanted values | its seen values), in nats, by the chain rule in the given order.
 
-    generator: for the order "random". Raises ValueError as sample(), and for continuous factors without a Gaussian head.
+    generator: for the order "random". Raises ValueError as sample(), and for factors of which there are only means.
     """
-    for f in predicted_factors(model):
-        if f.kind == "continuous" and not gaussian(model) and query.predict[f.name].any():
-            raise ValueError(f"this model has only means of {f.name}: a likelihood needs one trained with head='gaussian'")
-    return fill(model, *query, order, unit, generator, lambda _, truth: truth)[1]
+    nats = fill(model, *query, order, unit, generator, lambda _, truth: truth)[1]
+    if nats.isnan().any():
+        raise ValueError(
+            "of a continuous factor this model has only means: a likelihood needs head='gaussian' in training"
+        )
+    return nats
 
 
 def fill(model, values, see, predict, order, unit, generator, draw):
     """Fill in the wanted entries one slot at a time: the loop behind samples and likelihoods, for B rows at once.
 
-    draw(prediction, present): what to fill in, (M,) or (M, k), from a Prediction of M entries and the present values there.
+    draw(prediction, present): what to fill in, (M,) or (M, k), from a Prediction of M entries and the values now there.
     Returns the values, and the log-probability (B,) of what was filled in. See sample() for the rest.
     """
     check(model, see, predict, order, unit)
@@ -87,8 +91,9 @@ def fill(model, values, see, predict, order, unit, generator, draw):
     values, see = ({name: x.clone() for name, x in part.items()} for part in (values, see))
     wanted = torch.stack([predict[f.name][:, time] & members[f.name] for f in factors]).any(0)  # (B, slots)
     B, rows = len(wanted), torch.arange(len(wanted))
-    turn = {"forward": torch.arange(len(time)).expand_as(wanted), "backward": -torch.arange(len(time)).expand_as(wanted),
-            "random": torch.rand(wanted.shape, generator=generator) if order == "random" else None}.get(order)  # fmt: skip
+    turn = torch.arange(len(time)).expand_as(wanted) * (-1 if order == "backward" else 1)  # the lowest is next
+    if order == "random":
+        turn = torch.rand(wanted.shape, generator=generator)
     total = torch.zeros(B, dtype=torch.float64)
     while wanted.any():
         outputs = ask(model, values, see)
@@ -167,7 +172,7 @@ def slots(factors, T, unit):
     Returns the timestep of each slot (S,), and {factor: (S,) bool, whether it belongs to the slot}.
     """
     states, actions = ([f.name for f in factors if f.group == group] for group in ("STATE", "ACTION"))
-    together = [[name] for name in states + actions] if unit == "factor" else [part for part in (states, actions) if part]
+    together = [[name] for name in states + actions] if unit == "factor" else [states] * bool(states) + [actions]
     time = torch.arange(T).repeat_interleave(len(together))
     return time, {f.name: torch.tensor([f.name in part for part in together]).repeat(T) for f in factors}
 
@@ -176,11 +181,6 @@ def predicted_factors(model):
     """The factors that a model predicts: states and actions; of Decision-GPT, the actions."""
     groups = ("ACTION",) if model.config.model == "dt" else ("STATE", "ACTION")
     return [f for f in model.factors if f.group in groups]
-
-
-def gaussian(model):
-    """Whether the model's continuous factors have a trained variance."""
-    return getattr(model.config, "head", "mean") == "gaussian"
 
 
 def check(model, see, predict, order, unit):
@@ -194,11 +194,13 @@ def check(model, see, predict, order, unit):
             raise ValueError(f"the model {model.config.model!r} does not predict {name}; it predicts {', '.join(able)}")
     if model.config.model == "dt":
         wanted = predict[able[0]]  # (B, T)
-        seen = torch.stack([mask for name, mask in see.items()]).any(0)
+        seen = torch.stack(list(see.values())).any(0)
         last = lambda mask: (mask * (torch.arange(mask.shape[1]) + 1)).amax(dim=1)
         first = wanted.long().argmax(dim=1) + 1
         if order != "forward" or (last(seen) > first).any():
-            raise ValueError("the causal model 'dt' looks only back: it needs order='forward', and nothing seen that comes later")
+            raise ValueError(
+                "the causal model 'dt' looks only back: use order='forward', and see nothing that comes later"
+            )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -209,9 +211,10 @@ def play(model, query, env, generator, horizon=None, temperature=1.0):
     """Complete a query forwards in a world: the model chooses actions, the world's dynamics give the states.
 
     query: of one row, whose first state is seen; what else it sees is a condition (a goal), until the world gets there.
-    env: n copies of a world where an episode begins (place()). horizon: steps to play, by default the window's T; in more,
-    the window slides along. Seen actions are carried out as they are.
-    Returns {factor: (n, horizon) or (n, horizon, k)} and the rewards (n, horizon). Raises ValueError for negative numbers.
+    env: n copies of a world where an episode begins (place()). horizon: steps to play, by default the window's T; in
+    more, the window slides along. Seen actions are carried out as they are.
+    Returns {factor: (n, horizon) or (n, horizon, k)} and the rewards (n, horizon).
+    Raises ValueError for a negative horizon or temperature.
     """
     if (horizon or 0) < 0 or not 0 <= temperature < math.inf:
         raise ValueError(f"horizon={horizon} and temperature={temperature} must be numbers of at least 0")
@@ -227,7 +230,8 @@ def play(model, query, env, generator, horizon=None, temperature=1.0):
         if not see[action.name][0, t]:
             window, shown = ({name: x[:, first : first + T] for name, x in part.items()} for part in (values, see))
             window["timestep"] = (first + torch.arange(T)).expand(n, T)
-            chosen = Prediction(action, ask(model, window, shown), (slice(None), t - first)).draw(temperature, generator)
+            prediction = Prediction(action, ask(model, window, shown), (slice(None), t - first))
+            chosen = prediction.draw(temperature, generator)
             values[action.name][:, t] = chosen if action.kind == "categorical" else chosen.clamp(-1, 1)
             see[action.name][:, t] = True
         _, rewards[:, t] = env.step(values[action.name][:, t].numpy())
@@ -235,7 +239,7 @@ def play(model, query, env, generator, horizon=None, temperature=1.0):
 
 
 def place(world, query, n, seed):
-    """n copies of a world at the first state of a query (its row 0). What a query cannot name is drawn: Maze2D's velocity.
+    """n copies of a world at the first state of a query (its row 0). Maze2D's velocity, which it cannot name, is drawn.
 
     Raises ValueError unless the query sees that state, and it is one where an episode may begin.
     """
@@ -247,8 +251,8 @@ def place(world, query, n, seed):
     if world.startswith("doorkey"):
         env.state[:] = env.table.index[first["agent_pos"], first["key_pos"], 0, 0]
         if env.state[0] < 0:
-            raise ValueError(f"no episode begins with the agent at {first['agent_pos']} and the key at {first['key_pos']}: "
-                             "both lie left of the wall, on different cells")  # fmt: skip
+            cells = f"agent_pos={first['agent_pos']}, key_pos={first['key_pos']}"
+            raise ValueError(f"no episode begins with {cells}: both lie left of the wall, on different cells")
     else:
         env.set_state(np.tile(first["position"], (n, 1)), env.qvel, np.tile(first["goal"], (n, 1)))
     return env
@@ -257,26 +261,19 @@ def place(world, query, n, seed):
 def obeys(agent_pos, key_pos, action, size=6):
     """Which transitions of DoorKey trajectories its dynamics allow: (N, T-1) bool, from three (N, T) integer arrays.
 
-    Whether the key is held and the door open is not among the factors. So we track every state that agrees with all
-    that came before; a transition is lawful if one of them leads on to the next cells. After one that is not, the
-    tracking begins anew. Whether an episode may begin as the trajectory does is another question: see place().
+    Whether the key is held and the door open is not among the factors, and need not be known: the key is held where the
+    agent is, and its holder passes a closed door as an open one, so all states of the same cells lead to the same cells
+    (a test says so). Whether an episode may begin as a trajectory does is another question: see place().
     """
     table = doorkey.table(size)
-    flags = np.array([(0, 0), (0, 1), (1, 0), (1, 1)]).T
-    states = table.index[agent_pos[..., None], key_pos[..., None], flags[0], flags[1]]  # (N, T, 4), -1: unreachable
-    possible = states[:, 0]  # (N, 4)
-    lawful = np.zeros((len(agent_pos), agent_pos.shape[1] - 1), dtype=bool)
-    for t in range(lawful.shape[1]):
-        after = table.successor[possible, action[:, t, None]]  # (N, 4)
-        cells = table.states[after]
-        agrees = (possible >= 0) & (cells[..., 0] == agent_pos[:, t + 1, None]) & (cells[..., 1] == key_pos[:, t + 1, None])
-        lawful[:, t] = agrees.any(axis=1)
-        possible = np.where(lawful[:, t, None], np.where(agrees, after, -1), states[:, t + 1])
-    return lawful
+    states = table.index[agent_pos, key_pos].reshape(*agent_pos.shape, 4).max(axis=-1)  # (N, T), -1: unreachable
+    after = table.states[table.successor[states[:, :-1], action[:, :-1]]]  # (N, T-1, 4)
+    arrives = (after[..., 0] == agent_pos[:, 1:]) & (after[..., 1] == key_pos[:, 1:])
+    return arrives & (states[:, :-1] >= 0)
 
 
 def lawful_share(samples, known, size=6):
-    """The share of transitions that obey the dynamics, among those of which all five entries are known; None if none is.
+    """The share of lawful transitions among those of which all five entries are known; None if there are none.
 
     samples: {factor: (N, T)} tensors; known: {factor: (T,) bool}, seen or filled in.
     """
@@ -307,6 +304,8 @@ def main():
         answers["exact"] = exact_posterior(held_out, asked)
     samples, known = None, {name: (asked.see[name] | asked.predict[name])[0] for name in asked.see}
     if config["world"]:
+        if config["start"]:
+            raise ValueError(f"start={config['start']}: in the world a query begins where an episode does, at 0")
         env = place(held_out.world, asked, max(1, config["samples"]), config["seed"])
         samples, rewards = play(model, asked, env, generator, config["horizon"], config["temperature"])
         known = {name: torch.ones(rewards.shape[1], dtype=torch.bool) for name in known}
@@ -320,7 +319,8 @@ def main():
         print(f"{config['samples']} joint samples{likelihood}")
     if samples and held_out.world.startswith("doorkey"):
         share = lawful_share(samples, known, size=math.isqrt(model.factors[0].size) + 2)
-        print("of no transition all is known" if share is None else f"{share:.2%} of their transitions obey DoorKey's dynamics")
+        if share is not None:
+            print(f"{share:.2%} of their transitions obey DoorKey's dynamics")
     tell(asked, answers, model.factors)
     pictures.draw(path, held_out.world, asked, answers, samples, known, truth=None if config["set"] else window)
 
@@ -331,7 +331,7 @@ def choose_unit(unit, trained):
 
 
 def one_window(trajectories, number, start, context):
-    """{factor: (1, T) or (1, T, k) tensor} of one trajectory, and its "timestep"s. Raises ValueError if there is none."""
+    """{factor: (1, T) or (1, T, k) tensor} of a trajectory, and "timestep". Raises ValueError if there is no such."""
     if not -len(trajectories) <= number < len(trajectories):
         raise ValueError(f"trajectory={number}: there are {len(trajectories)}, from 0 to {len(trajectories) - 1}")
     one = trajectories[[number]]

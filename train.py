@@ -93,7 +93,7 @@ def check_settings():
     for key in ("batch_size", "eval_interval", "eval_sequences", "max_iters", "gradient_accumulation"):
         if config[key] < 1:
             raise ValueError(f"{key}={config[key]} must be at least 1")
-    for key in ("learning_rate", "warmup_iters", "weight_decay", "grad_clip", "threads", "eval_rollouts"):
+    for key in ("seed", "data_seed", "learning_rate", "warmup_iters", "weight_decay", "grad_clip", "threads", "eval_rollouts"):
         if not 0 <= config[key] < math.inf:
             raise ValueError(f"{key}={config[key]} must be a number of at least 0")
     for key in ("factor_hiding", "ema"):
@@ -107,6 +107,11 @@ def check_settings():
         raise ValueError(f"init_from={init_from!r} is not one of scratch, resume, finetune:PATH")
     if keep_best == "return" and not eval_rollouts:
         raise ValueError("keep_best='return' needs eval_rollouts, the number of episodes to play at each evaluation")
+    if (fresh or eval_rollouts) and dataset not in data.WORLDS:
+        raise ValueError(f"dataset={dataset!r} is no world to sample or to play in; worlds are {', '.join(data.WORLDS)}")
+    for mode in eval_modes.split(","):
+        if mode not in evaluate.ROLLOUT_MODES:
+            raise ValueError(f"eval_modes has {mode!r}; modes are {', '.join(evaluate.ROLLOUT_MODES)}")
     masks.check(model, task)
     masks.draw(task, 1, context, torch.Generator())  # the context may be too short for the task
     try:
@@ -202,6 +207,8 @@ def save_text(name, content):
 def check_resumable(saved):
     """A resumed run must be the run that was interrupted. Only where and how long it runs may change."""
     free = ("init_from", "out_dir", "device", "compile", "wandb_log", "threads", "max_iters")
+    if saved["config"]["init_from"].startswith("finetune:"):  # its architecture came from the run that it started from
+        config.update({key: value for key, value in saved["model_config"].items() if key in config and key != "dropout"})
     for key, value in saved["config"].items():
         if key not in free and config.get(key) != value:
             raise ValueError(f"cannot resume {out_dir} with {key}={config.get(key)!r}: it was started with {key}={value!r}")
@@ -226,6 +233,8 @@ elif init_from.startswith("finetune:"):
     start = load_checkpoint(init_from.removeprefix("finetune:"), device)
     start["model_config"]["dropout"] = dropout
     network = from_plain(start)
+    if network.config.model != model:
+        raise ValueError(f"{init_from} holds a model {network.config.model!r}, not model={model!r}")
     if [(f.name, f.size) for f in network.factors] != [(f.name, f.size) for f in train.factors]:
         raise ValueError(f"{init_from} was trained on other factors than {dataset} has")
     config |= {key: value for key, value in start["model_config"].items() if key in config}
@@ -250,6 +259,8 @@ if saved:
 
 tasks = evaluate.chosen_tasks(eval_tasks, model, validation.world)
 chosen = masks.parse(best_tasks.replace(",", "+")) if best_tasks else [name for name in masks.parse(task) if name in tasks] or tasks
+if not set(chosen) <= set(tasks):
+    raise ValueError(f"best_tasks={best_tasks!r} are not all among the evaluated tasks: {', '.join(tasks)}")
 questions = evaluate.questions(validation, tasks, eval_sequences, context, evaluate.VALIDATION_SEED)
 limits = evaluate.limits(validation, questions)
 train_values, train_lengths = train.tensors(device), torch.as_tensor(train.lengths, device=device)

@@ -1,4 +1,4 @@
-"""How good are joint samples? On DoorKey, where bayes.py knows the answer: lawfulness, distributions, likelihoods, speed.
+"""How good are joint samples, on DoorKey, where bayes.py knows the answer: laws, distributions, likelihoods, speed.
 
     python repro/sampling.py --out_dir=out/minigrid_infinite     # about 5 minutes on 2 cores
 
@@ -65,7 +65,9 @@ def distributions(model, one, unit, generator):
     found = {}
     for name, text in QUERIES.items():
         asked = queries.query(one.tensors(), model.factors, text)
-        posterior = {factor: torch.as_tensor(p[0]) for factor, p in bayes.posterior(one, asked.see).items()}  # (T, classes)
+        posterior = {
+            factor: torch.as_tensor(p[0]) for factor, p in bayes.posterior(one, asked.see).items()
+        }  # (T, classes)
         first, second = (exact_samples(one, asked, generator) for _ in range(2))
         drawn, _ = ask.sample(model, asked, samples, generator, "forward", 1.0, unit)
         found[name] = {}
@@ -75,9 +77,12 @@ def distributions(model, one, unit, generator):
                 shares = torch.nn.functional.one_hot(values[factor], posterior[factor].shape[-1]).double().mean(dim=0)
                 variations[factor] = 0.5 * (shares - posterior[factor]).abs().sum(dim=-1)  # (T,)
             wanted = torch.cat([variations[factor][asked.predict[factor][0]] for factor in FACTORS])
-            found[name][who] = {"mean": wanted.mean().item(), "max": wanted.max().item(),
-                                "final cell": variations["agent_pos"][-1].item(),
-                                "pairs": max(pair_variation(values["agent_pos"], second["agent_pos"]))}  # fmt: skip
+            found[name][who] = {
+                "mean": wanted.mean().item(),
+                "max": wanted.max().item(),
+                "final cell": variations["agent_pos"][-1].item(),
+                "pairs": max(pair_variation(values["agent_pos"], second["agent_pos"])),
+            }
     return found
 
 
@@ -130,15 +135,20 @@ def speed(model, one, generator):
 def markdown(found):
     """The results as four tables."""
     lines = [f"# Joint samples of `{found['out_dir']}` beside the exact posterior", "", f"`{found['command']}`", ""]
-    for title, key in (("Share of transitions that obey the dynamics", "lawful"), ("Total variation", "distribution"),
-                       ("Log-likelihood of the truth [nats]", "likelihood")):  # fmt: skip
+    for title, key in (
+        ("Share of transitions that obey the dynamics", "lawful"),
+        ("Total variation", "distribution"),
+        ("Log-likelihood of the truth [nats]", "likelihood"),
+    ):
         rows = {}
         for query, row in found[key].items():
             nested = all(isinstance(cell, dict) for cell in row.values())
             rows |= {f"{query}, {who}": cells for who, cells in row.items()} if nested else {query: row}
         columns = list(next(iter(rows.values())))
         lines += [f"## {title}", "", f"| query | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-        lines += [f"| {name} | {' | '.join(f'{row[column]:.4f}' for column in columns)} |" for name, row in rows.items()]
+        lines += [
+            f"| {name} | {' | '.join(f'{row[column]:.4f}' for column in columns)} |" for name, row in rows.items()
+        ]
         lines.append("")
     seconds = ", ".join(f"{x:.1f} s by {unit}" for unit, x in found["seconds"].items())
     lines.append(f"{speed_samples:,} joint samples of a whole trajectory: {seconds}, on {found['threads']} threads.")
@@ -154,11 +164,17 @@ def main():
     fill = ask.choose_unit(unit, trained)
     test = evaluate.evaluation_set("doorkey", 0, trained["data_seed"], "test")
     test, one = test[:trajectories], test[[trajectory]]
-    found = {"command": f"python repro/sampling.py {' '.join(sys.argv[1:])}", "out_dir": out_dir, "unit": fill, "threads": threads,
-             "torch": torch.__version__, "lawful": lawful(model, test, fill, generator),
-             "distribution": distributions(model, one, fill, generator),
-             "likelihood": likelihoods(model, test, fill, generator),
-             "seconds": speed(model, one, generator)}  # fmt: skip
+    found = {
+        "command": f"python repro/sampling.py {' '.join(sys.argv[1:])}",
+        "out_dir": out_dir,
+        "unit": fill,
+        "threads": threads,
+        "torch": torch.__version__,
+        "lawful": lawful(model, test, fill, generator),
+        "distribution": distributions(model, one, fill, generator),
+        "likelihood": likelihoods(model, test, fill, generator),
+        "seconds": speed(model, one, generator),
+    }
     os.makedirs(os.path.dirname(result) or ".", exist_ok=True)
     evaluate.save_json(f"{result}.json", found)
     text = markdown(found)

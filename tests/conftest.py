@@ -1,4 +1,4 @@
-"""What all tests share: the repository on the path, one thread, small data sets, and the real commands as subprocesses."""
+"""What all tests share: the repository on the path, one thread, small data sets, and the real commands to run."""
 
 import os
 import runpy
@@ -25,7 +25,7 @@ def generator():
 
 @pytest.fixture(scope="session")
 def reference():
-    """2,000 DoorKey trajectories of the original's own generator: {pos, key_pos, door, key, action, reward, rtg: (2000, 10)}."""
+    """2,000 trajectories by the original's generator: {pos, key_pos, door, key, action, reward, rtg: (2000, 10)}."""
     with np.load(ROOT / "tests" / "data" / "doorkey_reference.npz") as file:
         return {name: file[name].astype(np.int64) for name in file.files}
 
@@ -40,7 +40,7 @@ def doorkey_data():
 
 @pytest.fixture(scope="session")
 def toy_data():
-    """A few trajectories of no world: continuous and categorical states, continuous actions and returns, all lengths differ."""
+    """A few trajectories of no world and unequal lengths: mixed states, continuous actions and returns."""
     from data import Factor, Trajectories, normalise
 
     rng = np.random.default_rng(3)
@@ -64,7 +64,7 @@ def toy_data():
 
 @pytest.fixture(scope="session")
 def run():
-    """run("train.py", "--seed=1", cwd=folder): the finished process of a real command, with its text on stdout and stderr."""
+    """run("train.py", "--seed=1", cwd=folder): the finished process of a real command, with its output."""
 
     def command(script, *args, cwd):
         line = [sys.executable, str(ROOT / script), *map(str, args)]
@@ -75,7 +75,7 @@ def run():
 
 @pytest.fixture(scope="session")
 def run_warm():
-    """As run(), but in a fork of this process, in which what is slow at first has been done already: two seconds less."""
+    """As run(), but in a fork of this process, in which all slow imports are done already."""
     import doorkey
     import evaluate  # noqa: F401
 
@@ -125,7 +125,9 @@ def refused():
     def check(process):
         lines = process.stderr.strip().splitlines()
         assert process.returncode != 0, f"exit code 0; stdout: {process.stdout[-500:]}"
-        assert len(lines) == 1 and "Traceback" not in process.stderr, f"not one line on stderr:\n{process.stderr[-1500:]}"
+        assert len(lines) == 1 and "Traceback" not in process.stderr, (
+            f"not one line on stderr:\n{process.stderr[-1500:]}"
+        )
         return lines[0]
 
     return check

@@ -1,4 +1,4 @@
-"""Settings: what files and flags may say, what they may not, and that a mistake ends in one line before anything is written."""
+"""Settings: what files and flags may say, what they may not, and that a mistake ends in one line."""
 
 import pytest
 
@@ -17,7 +17,7 @@ DEFAULTS = {
     "target_return": None,
 }
 FILES = {
-    "good.py": '"""A page of a lab book."""\n\nseed = 5\nlearning_rate = 1  # int for float\ntask = "past"\ncompile = True\n',
+    "good.py": '"""A page of a lab book."""\n\nseed = 5\nlearning_rate = 1\ntask = "past"\ncompile = True\n',
     "other.py": "seed = 6\n",
     "computed.py": "seed = 2 * 3 + 1\nlearning_rate = 3e-4 / 3\n",
     "none.py": "target_return = None\ntask = None\n",
@@ -79,7 +79,13 @@ GOOD = {  # command line: what it changes
     "good.py": {"seed": 5, "learning_rate": 1.0, "task": "past", "compile": True},
     "good.py --seed=7": {"seed": 7, "learning_rate": 1.0, "task": "past", "compile": True},
     "--seed=7 good.py": {"seed": 7, "learning_rate": 1.0, "task": "past", "compile": True},
-    "--task=future good.py --n_embd=64": {"seed": 5, "learning_rate": 1.0, "task": "future", "compile": True, "n_embd": 64},
+    "--task=future good.py --n_embd=64": {
+        "seed": 5,
+        "learning_rate": 1.0,
+        "task": "future",
+        "compile": True,
+        "n_embd": 64,
+    },
     "--compile=False good.py": {"seed": 5, "learning_rate": 1.0, "task": "past"},
     "good.py other.py": {"seed": 6, "learning_rate": 1.0, "task": "past", "compile": True},
     "other.py good.py": {"seed": 5, "learning_rate": 1.0, "task": "past", "compile": True},
@@ -187,8 +193,12 @@ def test_a_mistyped_experiment_ends_in_one_line_and_writes_nothing(line, words, 
 def test_the_final_settings_are_printed_and_saved(run, tmp_path):
     import json
 
-    (tmp_path / "tiny.py").write_text("max_iters = 1\nn_embd = 16\nn_layer = 1\nn_head = 2\neval_sequences = 10\nseed = 5\n")
-    line = "--seed=9 tiny.py --weight_decay=0 --num_trajectories=10 --eval_tasks=past --out_dir=out --decay_lr=NO".split()
+    (tmp_path / "tiny.py").write_text(
+        "max_iters = 1\nn_embd = 16\nn_layer = 1\nn_head = 2\neval_sequences = 10\nseed = 5\n"
+    )
+    line = (
+        "--seed=9 tiny.py --weight_decay=0 --num_trajectories=10 --eval_tasks=past --out_dir=out --decay_lr=NO".split()
+    )
     process = run("train.py", *line, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     config = json.loads((tmp_path / "out" / "config.json").read_text())

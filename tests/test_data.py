@@ -113,10 +113,29 @@ def put(value, at):
         (change("lengths", put(-2, 3)), "lengths"),
         (change("start_velocity", lambda array: array[:-1]), "start_velocity"),
     ],
-    ids=["no room", "no header", "no lengths", "broken header", "short in time", "short in number", "an axis too many",
-         "fractions for classes", "class too high", "class negative", "text for classes", "objects", "a dimension short", "NaN",
-         "infinite", "lengths short", "length too long", "length 0", "length negative", "extras short"],
-)  # fmt: skip
+    ids=[
+        "no room",
+        "no header",
+        "no lengths",
+        "broken header",
+        "short in time",
+        "short in number",
+        "an axis too many",
+        "fractions for classes",
+        "class too high",
+        "class negative",
+        "text for classes",
+        "objects",
+        "a dimension short",
+        "NaN",
+        "infinite",
+        "lengths short",
+        "length too long",
+        "length 0",
+        "length negative",
+        "extras short",
+    ],
+)
 def test_a_malformed_file_is_refused_by_the_name_of_what_is_wrong(damage, names, toy_data, tmp_path):
     toy_data.save(tmp_path / "good.npz")
     with np.load(tmp_path / "good.npz") as file:
@@ -128,7 +147,11 @@ def test_a_malformed_file_is_refused_by_the_name_of_what_is_wrong(damage, names,
 
 @pytest.mark.parametrize(
     "factor",
-    [Factor("room", "PLACE", "categorical", 30), Factor("room", "STATE", "ordinal", 30), Factor("room", "STATE", "categorical", 29)],
+    [
+        Factor("room", "PLACE", "categorical", 30),
+        Factor("room", "STATE", "ordinal", 30),
+        Factor("room", "STATE", "categorical", 29),
+    ],
     ids=["unknown group", "unknown kind", "too few classes"],
 )
 def test_a_factor_that_does_not_fit_its_values_is_refused(factor):
@@ -275,7 +298,9 @@ def test_a_constant_dimension_is_not_scaled():
     made = Trajectories([Factor("x", "STATE", "continuous", 2)], {"x": np.tile(np.float32([7, 1]), (4, 3, 1))})
     made.values["x"][..., 1] += np.arange(3, dtype=np.float32)
     factor = data.normalise(made).factors[0]
-    assert factor.mean == pytest.approx((7, 2)) and factor.std[0] == 1 and factor.std[1] == pytest.approx(math.sqrt(2 / 3))
+    assert (
+        factor.mean == pytest.approx((7, 2)) and factor.std[0] == 1 and factor.std[1] == pytest.approx(math.sqrt(2 / 3))
+    )
 
 
 def test_padding_does_not_count_when_normalising():

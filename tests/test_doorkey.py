@@ -1,4 +1,4 @@
-"""DoorKey: the dynamics against the original's trajectories and MiniGrid itself, the demonstrator against their statistics."""
+"""DoorKey: the dynamics against MiniGrid and the original's trajectories, the demonstrator against the latter."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,9 @@ def distance(agent, size=6):
 def test_every_reference_trajectory_is_reproduced(reference):
     ref = reference
     for t in range(9):
-        after = doorkey.step(ref["pos"][:, t], ref["key_pos"][:, t], ref["key"][:, t], ref["door"][:, t], ref["action"][:, t])
+        after = doorkey.step(
+            ref["pos"][:, t], ref["key_pos"][:, t], ref["key"][:, t], ref["door"][:, t], ref["action"][:, t]
+        )
         for name, array in zip(("pos", "key_pos", "key", "door"), after):
             assert (array == ref[name][:, t + 1]).all(), f"{name} after step {t}"
 
@@ -81,8 +83,15 @@ def move_by_hand(env, direction):
 
 def state_of(env, size):
     agent = cell(*env.agent_pos, size)
-    key = agent if env.carrying else next(
-        cell(x, y, size) for x in range(size) for y in range(size) if getattr(env.grid.get(x, y), "type", "") == "key"
+    key = (
+        agent
+        if env.carrying
+        else next(
+            cell(x, y, size)
+            for x in range(size)
+            for y in range(size)
+            if getattr(env.grid.get(x, y), "type", "") == "key"
+        )
     )
     return int(agent), int(key), int(env.carrying is not None), int(env.door.is_open)
 
@@ -116,8 +125,8 @@ def test_table_agrees_with_minigrid_stepped_by_hand(size):
 @pytest.mark.parametrize(
     "before, action, after",
     [
-        ((cell(1, 1), cell(2, 1), 0, 0), RIGHT, (cell(2, 1), cell(2, 1), 1, 0)),  # a step onto the key takes it and enters
-        ((cell(2, 1), cell(2, 1), 1, 0), RIGHT, (cell(3, 1), cell(3, 1), 1, 1)),  # with the key: opens the door and enters
+        ((cell(1, 1), cell(2, 1), 0, 0), RIGHT, (cell(2, 1), cell(2, 1), 1, 0)),  # takes the key and enters
+        ((cell(2, 1), cell(2, 1), 1, 0), RIGHT, (cell(3, 1), cell(3, 1), 1, 1)),  # opens the door and enters
         ((cell(2, 1), cell(1, 3), 0, 0), RIGHT, (cell(2, 1), cell(1, 3), 0, 0)),  # without: stays before it
         ((cell(2, 2), cell(1, 3), 0, 0), RIGHT, (cell(2, 2), cell(1, 3), 0, 0)),  # the inner wall
         ((cell(1, 1), cell(1, 3), 0, 0), UP, (cell(1, 1), cell(1, 3), 0, 0)),  # the outer wall
@@ -185,7 +194,7 @@ def test_unknown_size_is_refused():
 
 
 def same_distribution(counts_a, counts_b):
-    """p-value of Pearson's chi-square test of homogeneity for tables (..., k) of independent rows; rare cells are pooled."""
+    """p-value of Pearson's chi-square homogeneity test of tables (..., k) with independent rows; rare cells are pooled."""
     statistic, freedom = 0.0, 0
     for a, b in zip(counts_a.reshape(-1, counts_a.shape[-1]), counts_b.reshape(-1, counts_b.shape[-1])):
         table = np.stack([a, b]).astype(float)
@@ -267,7 +276,7 @@ def test_actions_in_a_state_are_distributed_like_the_reference(by_state):
 
 
 def test_actions_in_the_open_door_are_distributed_like_the_reference(by_state):
-    """The planner believes that it can step up into the outer wall there, but not into the inner wall below the goal's row."""
+    """The planner believes that it can step up into the outer wall there, not down into the inner one."""
     states = doorkey.table(6).states
     there = (states[:, 0] == cell(3, 1)) & (states[:, 3] == 1)
     ours, theirs = (counts[there] for counts in by_state)

@@ -36,7 +36,9 @@ REFERENCE = {
     "behavior_cloning": lambda T: [control(T, i) for i in range(1, T + 1)],
     "reward_conditioned": lambda T: [control(T, i, RETURN_AT_START) for i in range(1, T + 1)],
     "behavior_cloning_states": lambda T: [control(T, i, past_actions=False) for i in range(1, T + 1)],
-    "reward_conditioned_states": lambda T: [control(T, i, RETURN_AT_START, past_actions=False) for i in range(1, T + 1)],
+    "reward_conditioned_states": lambda T: [
+        control(T, i, RETURN_AT_START, past_actions=False) for i in range(1, T + 1)
+    ],
     "goal_conditioned": lambda T: [control(T, i, {(S, T - 1)}) for i in range(1, T)],
     "waypoint": lambda T: [control(T, i, {(S, t) for t in (0, T // 3, 2 * T // 3, T - 1)}) for i in range(1, T + 1)],
     "future": lambda T: [
@@ -159,8 +161,8 @@ def test_random_hides_each_entry_with_a_probability_drawn_per_sequence(task, bal
     see, predict = masks.draw(task, B, T, torch.Generator().manual_seed(5), balanced=balanced)
     assert (predict[..., :2] == ~see[..., :2]).all()
     hidden = (~see[..., :2]).flatten(1).double()  # (B, 2 T)
-    # With p ~ U(0, 1): the number of hidden entries is uniform over 0..2T, any entry is hidden with probability E[p] = 1/2,
-    # any two of them with E[p^2] = 1/3, any three with E[p^3] = 1/4.
+    # With p ~ U(0, 1): the number of hidden entries is uniform over 0..2T, any entry is hidden with probability
+    # E[p] = 1/2, any two of them with E[p^2] = 1/3, any three with E[p^3] = 1/4.
     numbers = hidden.sum(dim=1).long().bincount(minlength=2 * T + 1)
     assert all(close(count / B, 1 / (2 * T + 1), B) for count in numbers.tolist())
     assert all(close(frequency, 1 / 2, B) for frequency in hidden.mean(dim=0).tolist())
@@ -187,7 +189,9 @@ def test_random_bc_and_rc_fix_the_return(task, first):
 def test_balanced_random_spreads_its_probabilities_evenly():
     spread = {}
     for balanced in (False, True):
-        draws = [masks.draw("random", 50, 10, torch.Generator().manual_seed(i), balanced=balanced)[1] for i in range(100)]
+        draws = [
+            masks.draw("random", 50, 10, torch.Generator().manual_seed(i), balanced=balanced)[1] for i in range(100)
+        ]
         spread[balanced] = torch.stack([predict.double().mean() for predict in draws]).std().item()
     assert spread[True] < 0.5 * spread[False]
 
@@ -207,7 +211,9 @@ def test_span_without_numbers_draws_every_span(T):
     assert set(drawn("span", 2000, T)) == set(frozen(span(T, a, b) for a, b in itertools.combinations(range(T + 1), 2)))
 
 
-@pytest.mark.parametrize("text", ["span(3,3)", "span(4,2)", "span(5,11)", "span(-1,2)", "span(1)", "span(a,b)", "span()"])
+@pytest.mark.parametrize(
+    "text", ["span(3,3)", "span(4,2)", "span(5,11)", "span(-1,2)", "span(1)", "span(a,b)", "span()"]
+)
 def test_impossible_spans_are_refused(text):
     with pytest.raises(ValueError, match="span"):
         masks.draw(text, 2, 10, torch.Generator())
@@ -263,12 +269,19 @@ def test_what_is_no_task_is_refused(wrong):
 @pytest.mark.parametrize(
     "kind, able, unable",
     [
-        ("unimask", ["random", "all", "past", "behavior_cloning", "span(1,2)", "past+future"], ["dt_bc", "dt_rc", "past+dt_bc"]),
+        (
+            "unimask",
+            ["random", "all", "past", "behavior_cloning", "span(1,2)", "past+future"],
+            ["dt_bc", "dt_rc", "past+dt_bc"],
+        ),
         ("nn", ["random", "all", "behavior_cloning", "reward_conditioned"], ["dt_bc", "dt_rc"]),
-        ("dt", ["dt_bc", "dt_rc", "dt_bc+dt_rc", "behavior_cloning", "reward_conditioned_states"],
-         ["random", "all", "past", "goal_conditioned", "waypoint", "future", "span(1,2)", "dt_bc+past"]),
+        (
+            "dt",
+            ["dt_bc", "dt_rc", "dt_bc+dt_rc", "behavior_cloning", "reward_conditioned_states"],
+            ["random", "all", "past", "goal_conditioned", "waypoint", "future", "span(1,2)", "dt_bc+past"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_model_is_refused_a_task_that_it_cannot_do(kind, able, unable):
     for task in able:
         assert masks.can(kind, task)
@@ -281,7 +294,6 @@ def test_a_model_is_refused_a_task_that_it_cannot_do(kind, able, unable):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Return modes, and masks per factor
-
 
 
 @pytest.mark.parametrize("balanced", [False, True])
@@ -338,7 +350,10 @@ def test_factors_of_a_token_are_hidden_on_their_own():
     both = visible["agent_pos"]
     together = (hidden["agent_pos"] & hidden["key_pos"])[both].double().mean().item()
     assert close(together, 0.49, int(both.sum()))
-    for probability, expected in ((0.0, visible), (1.0, {name: torch.zeros(B, T, dtype=torch.bool) for name in visible})):
+    for probability, expected in (
+        (0.0, visible),
+        (1.0, {name: torch.zeros(B, T, dtype=torch.bool) for name in visible}),
+    ):
         result = masks.hide_factors(see, FACTORS, probability, torch.Generator().manual_seed(2))
         assert all(torch.equal(result[name], expected[name]) for name in visible)
 

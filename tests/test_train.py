@@ -1,4 +1,4 @@
-"""The real commands, end to end: train.py and evaluate.py on tiny models, resumed, finetuned, overfitted and misused."""
+"""The real commands, end to end: train.py and evaluate.py on tiny models, resumed, finetuned and misused."""
 
 import csv
 import json
@@ -20,8 +20,10 @@ import masks
 import model as models
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = ["--num_trajectories=20", "--n_embd=32", "--n_ff=32", "--n_layer=1", "--n_head=2", "--batch_size=16", "--max_iters=30",
-        "--eval_interval=15", "--eval_sequences=50", "--warmup_iters=5", "--threads=1"]  # fmt: skip
+TINY = (
+    "--num_trajectories=20 --n_embd=32 --n_ff=32 --n_layer=1 --n_head=2 --batch_size=16 --max_iters=30 "
+    "--eval_interval=15 --eval_sequences=50 --warmup_iters=5 --threads=1"
+).split()
 FAMILIES = {
     "unimask": ["--model=unimask", "--task=random"],
     "nn": ["--model=nn", "--task=behavior_cloning"],
@@ -98,7 +100,9 @@ def test_a_run_leaves_config_log_and_checkpoints(family):
 
 
 def test_training_lowers_the_loss(train):
-    rows = read_log(train("learns", "--max_iters=150", "--eval_interval=75", "--eval_tasks=past,future", "--learning_rate=3e-3"))
+    rows = read_log(
+        train("learns", "--max_iters=150", "--eval_interval=75", "--eval_tasks=past,future", "--learning_rate=3e-3")
+    )
     for task in ("past", "future"):
         assert float(rows[-1][task]) < float(rows[0][task]) - 0.5
 
@@ -111,14 +115,18 @@ def test_evaluate_writes_loss_limit_and_gap_of_every_task(family, run, folder):
     assert set(results) == {task for task in masks.MIXTURE if masks.can(kind, task)}
     for task, row in results.items():
         assert task in process.stdout
-        assert row["loss"] > 0 and row["limit"] >= 0 and row["gap"] == pytest.approx(row["loss"] - row["limit"], abs=1e-6)
+        assert (
+            row["loss"] > 0 and row["limit"] >= 0 and row["gap"] == pytest.approx(row["loss"] - row["limit"], abs=1e-6)
+        )
     (out_dir / "eval.json").unlink()
 
 
 def test_evaluate_asks_the_tasks_it_is_told_of_the_data_it_is_told(trained, run_warm, folder):
     tables = []
     for flags in (["--split=val"], ["--split=val"], ["--split=test"]):
-        process = run_warm("evaluate.py", "--out_dir=unimask", "--sequences=40", "--tasks=past,span(2,5)", *flags, cwd=folder)
+        process = run_warm(
+            "evaluate.py", "--out_dir=unimask", "--sequences=40", "--tasks=past,span(2,5)", *flags, cwd=folder
+        )
         assert process.returncode == 0, process.stderr[-2000:]
         tables.append(json.loads((trained / "eval.json").read_text()))
     (trained / "eval.json").unlink()
@@ -127,7 +135,13 @@ def test_evaluate_asks_the_tasks_it_is_told_of_the_data_it_is_told(trained, run_
 
 
 def test_the_best_checkpoint_is_that_of_the_lowest_loss(train):
-    flags = ["--eval_tasks=past,future", "--best_tasks=past", "--eval_interval=5", "--learning_rate=0.3", "--grad_clip=0"]
+    flags = [
+        "--eval_tasks=past,future",
+        "--best_tasks=past",
+        "--eval_interval=5",
+        "--learning_rate=0.3",
+        "--grad_clip=0",
+    ]
     out_dir = train("unstable", *flags)
     losses = {int(row["iter"]): float(row["past"]) for row in read_log(out_dir)}
     best = checkpoint(out_dir, "best.pt")
@@ -150,16 +164,20 @@ def test_a_seed_is_a_run(trained, train):
 @pytest.mark.parametrize(
     "name, flags",
     [
-        ("options", ["--layout=factor", "--hidden=zero", "--positions=timestep", "--norm=pre", "--gradient_accumulation=2",
-                     "--factor_hiding=0.3", "--ema=0.9", "--returns=all_half", "--task=past+future", "--dtype=bfloat16",
-                     "--fresh", "--decay_lr=False", "--context=6"]),
-        ("rollouts", ["--eval_rollouts=6", "--keep_best=return", "--task=random_rc", "--eval_modes=bc,rc_states",
-                      "--positions=learned"]),
-        ("doorkey16", ["--dataset=doorkey16", "--task=all"]),
+        (
+            "options",
+            "--layout=factor --hidden=zero --positions=timestep --norm=pre --gradient_accumulation=2 --ema=0.9 "
+            "--factor_hiding=0.3 --returns=all_half --task=past+future --dtype=bfloat16 --fresh --decay_lr=False --context=6",
+        ),
+        (
+            "rollouts",
+            "--eval_rollouts=6 --keep_best=return --task=random_rc --eval_modes=bc,rc_states --positions=learned",
+        ),
+        ("doorkey16", "--dataset=doorkey16 --task=all --layout=entry"),
     ],
-)  # fmt: skip
+)
 def test_other_settings_train_and_evaluate(name, flags, train):
-    rows = read_log(train(name, "--max_iters=4", "--eval_interval=2", *flags))
+    rows = read_log(train(name, "--max_iters=4", "--eval_interval=2", *flags.split()))
     assert len(rows) == 3
     assert all(np.isfinite(float(x)) for row in rows[1:] for x in row.values())
     if name == "rollouts":
@@ -193,7 +211,13 @@ def test_finetuning_starts_from_the_weights_of_the_other_run(trained, train):
 
 
 def test_a_finetuning_run_resumes_with_the_same_command(trained, train):
-    flags = [f"--init_from=finetune:{trained}", "--task=past", "--eval_tasks=past", "--eval_sequences=20", "--decay_lr=False"]
+    flags = [
+        f"--init_from=finetune:{trained}",
+        "--task=past",
+        "--eval_tasks=past",
+        "--eval_sequences=20",
+        "--decay_lr=False",
+    ]
     train("tuned", *flags, "--max_iters=2", tiny=["--threads=1"])
     resumed = train("tuned", *flags, "--max_iters=4", "--init_from=resume", tiny=["--threads=1"])
     whole = train("tuned-whole", *flags, "--max_iters=4", "--eval_interval=2", tiny=["--threads=1"])
@@ -234,7 +258,9 @@ def test_a_run_that_is_stopped_resumes_bit_for_bit(how, whole, train, folder):
     resumed_equals_whole(train(how.name, *LONG, "--init_from=resume"), whole)
 
 
-@pytest.mark.parametrize("kind, flags", [("unimask", []), ("nn", []), ("dt", ["--ema=0.9", "--gradient_accumulation=2"])])
+@pytest.mark.parametrize(
+    "kind, flags", [("unimask", []), ("nn", []), ("dt", ["--ema=0.9", "--gradient_accumulation=2"])]
+)
 def test_a_shorter_run_resumes_bit_for_bit(kind, flags, train):
     common = [*FAMILIES[kind], "--decay_lr=False", "--eval_interval=8", "--eval_tasks=behavior_cloning", *flags]
     longer = train(f"longer-{kind}", *common, "--max_iters=24")
@@ -244,15 +270,22 @@ def test_a_shorter_run_resumes_bit_for_bit(kind, flags, train):
 
 # ---- overfitting -----------------------------------------------------------------------------------------------------
 
-OVERFIT = ["--num_trajectories=8", "--data_seed=3", "--batch_size=40", "--n_embd=64", "--n_ff=64", "--n_head=4", "--n_layer=2",
-           "--norm=pre", "--dropout=0", "--weight_decay=0", "--warmup_iters=20", "--learning_rate=3e-3", "--grad_clip=1",
-           "--eval_interval=1000", "--eval_sequences=20", "--threads=1"]  # fmt: skip
+OVERFIT = (
+    "--num_trajectories=8 --data_seed=3 --batch_size=40 --n_embd=64 --n_ff=64 --n_head=4 --n_layer=2 "
+    "--norm=pre --dropout=0 --weight_decay=0 --warmup_iters=20 --learning_rate=3e-3 --grad_clip=1 "
+    "--eval_interval=1000 --eval_sequences=20 --threads=1"
+).split()
 
 
 @pytest.mark.parametrize(
     "kind, task, steps, asked",
     [
-        ("unimask", "random", 600, ["behavior_cloning", "reward_conditioned", "goal_conditioned", "waypoint", "future"]),
+        (
+            "unimask",
+            "random",
+            600,
+            ["behavior_cloning", "reward_conditioned", "goal_conditioned", "waypoint", "future"],
+        ),
         ("unimask", "behavior_cloning", 120, ["behavior_cloning"]),
         ("unimask", "reward_conditioned", 120, ["reward_conditioned"]),
         ("nn", "behavior_cloning", 300, ["behavior_cloning"]),
@@ -260,10 +293,12 @@ OVERFIT = ["--num_trajectories=8", "--data_seed=3", "--batch_size=40", "--n_embd
     ],
 )
 def test_a_model_learns_a_few_trajectories_by_heart(kind, task, steps, asked, train):
-    """Their starts differ, so that the first state tells them apart: every task that shows it can reach a loss of zero."""
+    """Their starts differ, so the first state tells them apart: every task that shows it can reach a loss of zero."""
     out_dir = train(f"heart-{kind}-{task}", f"--model={kind}", f"--task={task}", f"--max_iters={steps}", tiny=OVERFIT)
     memorised, _ = data.train_and_validation("doorkey", 8, 3)
-    starts = {(agent, key) for agent, key in zip(memorised.values["agent_pos"][:, 0], memorised.values["key_pos"][:, 0])}
+    starts = {
+        (agent, key) for agent, key in zip(memorised.values["agent_pos"][:, 0], memorised.values["key_pos"][:, 0])
+    }
     assert len(starts) == 8
     results = evaluate.losses(models.load(out_dir / "ckpt.pt"), evaluate.questions(memorised, asked, 400, 10, seed=1))
     for name in asked:
@@ -332,7 +367,14 @@ def snapshot(*folders):
 @pytest.mark.parametrize("line", MISUSE)
 def test_misuse_ends_in_one_line_that_names_it_and_writes_nothing(line, place, trained, run_warm, refused):
     script, *given = line.split()
-    short = ["--max_iters=2", "--eval_sequences=20", "--n_embd=16", "--n_layer=1", "--num_trajectories=20", "--out_dir=new"]
+    short = [
+        "--max_iters=2",
+        "--eval_sequences=20",
+        "--n_embd=16",
+        "--n_layer=1",
+        "--num_trajectories=20",
+        "--out_dir=new",
+    ]
     short = [flag for flag in short if script == "train.py" and flag.split("=")[0] not in line]
     before = snapshot(place, trained)
     try:
@@ -345,6 +387,8 @@ def test_misuse_ends_in_one_line_that_names_it_and_writes_nothing(line, place, t
 
 def test_a_run_cannot_be_resumed_as_another_nor_is_it_damaged(whole, run_warm, refused, folder):
     before = snapshot(whole)
-    message = refused(run_warm("train.py", *TINY, *LONG, "--out_dir=whole", "--init_from=resume", "--n_embd=64", cwd=folder))
+    message = refused(
+        run_warm("train.py", *TINY, *LONG, "--out_dir=whole", "--init_from=resume", "--n_embd=64", cwd=folder)
+    )
     assert "n_embd" in message and "64" in message and "32" in message
     assert snapshot(whole) == before
