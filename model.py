@@ -351,7 +351,10 @@ def to_plain(model):
 def load(path, device="cpu"):
     """The model saved in a checkpoint file or an out_dir (its best.pt, or ckpt.pt where no best was kept), in eval mode."""
     checkpoint = load_checkpoint(path, device)
-    return from_plain(checkpoint).to(device).eval()
+    try:
+        return from_plain(checkpoint).to(device).eval()
+    except ValueError as error:
+        raise ValueError(f"{path}: {str(error)[:200]}") from None
 
 
 def from_plain(checkpoint):

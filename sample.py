@@ -73,9 +73,7 @@ def log_likelihood(model, query, order="forward", unit="factor", generator=None)
     """
     nats = fill(model, *query, order, unit, generator, lambda _, truth: truth)[1]
     if nats.isnan().any():
-        raise ValueError(
-            "of a continuous factor this model has only means: a likelihood needs head='gaussian' in training"
-        )
+        raise ValueError("this model has only means of continuous factors: for likelihoods train with head='gaussian'")
     return nats
 
 
@@ -172,7 +170,7 @@ def slots(factors, T, unit):
     Returns the timestep of each slot (S,), and {factor: (S,) bool, whether it belongs to the slot}.
     """
     states, actions = ([f.name for f in factors if f.group == group] for group in ("STATE", "ACTION"))
-    together = [[name] for name in states + actions] if unit == "factor" else [states] * bool(states) + [actions]
+    together = [[name] for name in states + actions] if unit == "factor" else [states, actions]
     time = torch.arange(T).repeat_interleave(len(together))
     return time, {f.name: torch.tensor([f.name in part for part in together]).repeat(T) for f in factors}
 

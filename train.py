@@ -83,7 +83,7 @@ seed = 0
 device = "cpu"
 dtype = "float32"  # or "bfloat16": autocast
 compile = False
-threads = 0  # CPU threads; 0: torch's choice
+threads = 1  # CPU threads (0: torch's choice); a second one gains a fifth here, and loses it all when its core is busy
 config = configurator.apply(globals())
 # ----------------------------------------------------------------------------------------------------------------------
 

@@ -194,7 +194,7 @@ def test_unknown_size_is_refused():
 
 
 def same_distribution(counts_a, counts_b):
-    """p-value of Pearson's chi-square homogeneity test of tables (..., k) with independent rows; rare cells are pooled."""
+    """p-value of Pearson's chi-square test that two tables (..., k) have the same rows; rare cells are pooled."""
     statistic, freedom = 0.0, 0
     for a, b in zip(counts_a.reshape(-1, counts_a.shape[-1]), counts_b.reshape(-1, counts_b.shape[-1])):
         table = np.stack([a, b]).astype(float)

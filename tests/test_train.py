@@ -166,8 +166,9 @@ def test_a_seed_is_a_run(trained, train):
     [
         (
             "options",
-            "--layout=factor --hidden=zero --positions=timestep --norm=pre --gradient_accumulation=2 --ema=0.9 "
-            "--factor_hiding=0.3 --returns=all_half --task=past+future --dtype=bfloat16 --fresh --decay_lr=False --context=6",
+            "--layout=factor --hidden=zero --positions=timestep --norm=pre --ema=0.9 --gradient_accumulation=2 "
+            "--factor_hiding=0.3 --returns=all_half --task=past+future --dtype=bfloat16 --fresh --decay_lr=False "
+            "--context=6",
         ),
         (
             "rollouts",
