@@ -71,6 +71,11 @@ class Trajectories:
             self.lengths = np.full(N, L, dtype=np.int64)
         for factor in self.factors:
             _check(factor, self.values[factor.name], N, L)
+        if self.lengths.shape != (N,) or not (1 <= self.lengths.min() and self.lengths.max() <= L):
+            raise ValueError(f"lengths must be {N} numbers from 1 to {L}, one for each trajectory")
+        for name, array in self.extras.items():
+            if len(array) != N:
+                raise ValueError(f"extras {name} has {len(array)} rows; {N} trajectories need as many")
 
     def __len__(self):
         return len(self.lengths)
@@ -122,6 +127,8 @@ def _check(factor, array, N, L):
         raise ValueError(f"factor {factor.name} has shape {array.shape}; a {factor.kind} factor here needs {shape}")
     if array.size == 0:
         raise ValueError(f"factor {factor.name} is empty: {N} trajectories of {L} steps")
+    if factor.kind == "categorical" and array.dtype.kind not in "iu":
+        raise ValueError(f"factor {factor.name} holds {array.dtype}; the classes of a categorical factor are integers")
     if factor.kind == "categorical" and not (0 <= array.min() and array.max() < factor.size):
         raise ValueError(f"factor {factor.name} has classes {array.min()}..{array.max()}; it needs 0..{factor.size - 1}")
     if factor.kind == "continuous" and not np.isfinite(array).all():

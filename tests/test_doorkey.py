@@ -1,5 +1,8 @@
 """DoorKey: the dynamics against MiniGrid and the original's trajectories, the demonstrator against the latter."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -287,6 +290,40 @@ def test_actions_in_the_open_door_are_distributed_like_the_reference(by_state):
 def test_actions_beyond_the_door_are_distributed_like_the_reference(by_state):
     beyond = doorkey.table(6).states[:, 0] >= cell(4, 1)
     assert same_distribution(*(counts[beyond] for counts in by_state)) > 0.001
+
+
+def demonstrator(agent, key, held, door_open, beta):
+    """The probabilities of the four actions, from the description, in scalars."""
+    x, y = agent // 4 + 1, agent % 4 + 1
+    goal = (4, 4) if door_open else (3, 1) if held else (key // 4 + 1, key % 4 + 1)
+    weights = []
+    for dx, dy in ((1, 0), (0, 1), (-1, 0), (0, -1)):
+        there = min(max(x + dx, 0), 4), min(max(y + dy, 0), 4)
+        if there[0] == 3 and there[1] > 1:
+            there = x, y
+        gain = abs(x - goal[0]) + abs(y - goal[1]) - abs(there[0] - goal[0]) - abs(there[1] - goal[1])
+        weights.append(math.exp(beta * gain))
+    return np.array(weights) / sum(weights)
+
+
+def test_first_two_actions_have_the_probabilities_of_the_description():
+    """Jointly, for every start: this also sees whether a trajectory keeps its beta."""
+    n = 100_000
+    values = doorkey.make_dataset(n, seed=3).values
+    first, second = values["action"][:, 0], values["action"][:, 1]
+    counts = np.zeros((16, 16, 4, 4))
+    np.add.at(counts, (values["agent_pos"][:, 0], values["key_pos"][:, 0], first, second), 1)
+    expected = np.zeros_like(counts)
+    starts = [(agent, key) for agent in range(8) for key in range(8) if agent != key]
+    for (agent, key), (beta, probability) in itertools.product(starts, ((0.5, 0.3), (1.0, 0.6), (3.0, 0.1))):
+        for action, p in enumerate(demonstrator(agent, key, 0, 0, beta)):
+            after = doorkey.step(agent, key, 0, 0, action)
+            expected[agent, key, action] += n / len(starts) * probability * p * demonstrator(*after, beta)
+    cells = expected > 0
+    assert expected.sum() == pytest.approx(n) and counts[~cells].sum() == 0
+    statistic = ((counts - expected)[cells] ** 2 / expected[cells]).sum()
+    freedom = torch.tensor((cells.sum() - 1) / 2)
+    assert expected[cells].min() > 1 and torch.special.gammaincc(freedom, torch.tensor(statistic / 2)).item() > 0.001
 
 
 # ---- the data set ----------------------------------------------------------------------------------------------------
