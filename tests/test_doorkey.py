@@ -308,7 +308,7 @@ def demonstrator(agent, key, held, door_open, beta):
 
 def test_first_two_actions_have_the_probabilities_of_the_description():
     """Jointly, for every start: this also sees whether a trajectory keeps its beta."""
-    n = 100_000
+    n = 400_000
     values = doorkey.make_dataset(n, seed=3).values
     first, second = values["action"][:, 0], values["action"][:, 1]
     counts = np.zeros((16, 16, 4, 4))
