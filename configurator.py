@@ -56,7 +56,7 @@ def read_file(path):
     try:
         with open(path, encoding="utf-8") as file:
             exec(compile(file.read(), path, "exec"), names)
-    except Exception as error:  # whatever a user's file may do wrong ends in one line
+    except (Exception, SystemExit) as error:  # whatever a user's file may do wrong ends in one line
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise ValueError(f"config file {path}{where}: {type(error).__name__}: {error}") from None
     return {k: v for k, v in names.items() if not k.startswith("__")}
