@@ -215,7 +215,7 @@ WORLDS = {  # name: (trajectories made, those at the end that validate)
 
 
 def train_and_validation(dataset, num_trajectories, seed):
-    """The first `num_trajectories` for training and, disjoint from them, the last ones for validation (DESIGN of the paper).
+    """The first `num_trajectories` for training and, disjoint from them, the last ones for validation.
 
     dataset: a world's name, or the path of a .npz file (whose last tenth, at most 1,000, validates).
     num_trajectories=0 stands for all that are left. Raises ValueError if there are too few.

@@ -26,7 +26,6 @@ from minigrid.minigrid_env import MiniGridEnv
 
 LENGTH = 10  # every trajectory has ten steps: reaching the goal does not end it
 MOVES = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])  # right, down, left, up: MiniGrid's directions, (x, y) with y down
-ACTION_NAMES = ("right", "down", "left", "up")
 WALL_X = {6: 3, 16: 5}  # column of the inner wall; its door is at y = 1
 RETURN_OFFSET = {6: 6, 16: 10}  # class of a return-to-go = its value + offset
 RETURN_CLASSES = {6: 17, 16: 21}
@@ -125,7 +124,8 @@ def table(size=6):
             row.append(number[after])
         successor.append(row)
     states, successor = np.array(states), np.array(successor)
-    index = np.full((left_cells := (size - 2) ** 2, left_cells, 2, 2), -1)
+    cells = (size - 2) ** 2
+    index = np.full((cells, cells, 2, 2), -1)
     index[tuple(states.T)] = np.arange(len(states))
     return Table(size, states, successor, _distance(states, size), _policy(states, size), starts, index)
 

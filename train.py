@@ -209,6 +209,7 @@ def check_resumable(saved):
     free = ("init_from", "out_dir", "device", "compile", "wandb_log", "threads", "max_iters")
     if saved["config"]["init_from"].startswith("finetune:"):  # its architecture came from the run that it started from
         config.update({key: value for key, value in saved["model_config"].items() if key in config and key != "dropout"})
+        globals().update(config)
     for key, value in saved["config"].items():
         if key not in free and config.get(key) != value:
             raise ValueError(f"cannot resume {out_dir} with {key}={config.get(key)!r}: it was started with {key}={value!r}")
@@ -223,7 +224,6 @@ generator = torch.Generator(device=device)
 autocast = torch.autocast(device_type=torch.device(device).type, dtype=torch.bfloat16, enabled=dtype == "bfloat16")
 
 train, validation = data.train_and_validation(dataset, num_trajectories, data_seed)
-data.check_context(train, context)
 saved = None
 if init_from == "resume":
     saved = load_checkpoint(os.path.join(out_dir, "ckpt.pt"), device)
@@ -242,6 +242,7 @@ elif init_from.startswith("finetune:"):
 else:
     shape = {key: value for key, value in config.items() if key in ModelConfig.__dataclass_fields__}
     network = build(ModelConfig(**shape), train.factors)
+data.check_context(train, context)
 network.to(device).train()
 factors = network.factors
 weights = {f.name: state_weight if f.group == "STATE" else action_weight for f in factors}
