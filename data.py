@@ -200,7 +200,7 @@ def environment(dataset, n, seed):
     if dataset in WORLDS:
         import maze2d
 
-        return maze2d.Maze2D(dataset.removeprefix("maze2d-"), n, seed)
+        return maze2d.Maze2D(dataset.removeprefix("maze2d-"), n, seed, threads=torch.get_num_threads())
     raise ValueError(f"there is no world {dataset!r} to play in; worlds are {', '.join(WORLDS)}")
 
 

@@ -25,7 +25,7 @@ TEST_SEED = 1_000_000  # added to the data seed: test trajectories are of anothe
 VALIDATION_SEED = 999  # of the masks of validation during training
 SELECTION_SEED = 2_000_000  # of the episodes by which checkpoints are chosen during training
 ROLLOUT_SEED = 3_000_000  # of the episodes that are reported
-CHUNK = 1000  # sequences per forward pass
+CHUNK = 250  # sequences per forward pass: more would not stay in the cache
 
 
 def questions(trajectories, tasks, n, context, seed):
@@ -265,6 +265,10 @@ def main():
     config = configurator.apply(globals())
     if config["sequences"] < 1:
         raise ValueError(f"sequences={config['sequences']} must be at least 1")
+    if config["threads"] < 0:
+        raise ValueError(f"threads={config['threads']} must be at least 0")
+    if config["threads"]:
+        torch.set_num_threads(config["threads"])
     network = load(config["out_dir"], config["device"])
     trained = read_config(config["out_dir"])
     trajectories = evaluation_set(trained["dataset"], trained["num_trajectories"], trained["data_seed"], config["split"])
@@ -305,6 +309,7 @@ modes = "bc,bc_states"  # of ROLLOUT_MODES: return hidden (bc) or shown (rc); pa
 target_return = None  # for rc: a fixed target; None: 1.2 x the return of the training trajectory with the nearest start
 seed = 12345  # of the masks
 device = "cpu"
+threads = 1  # CPU threads (0: torch's choice)
 
 if __name__ == "__main__":
     main()

@@ -103,9 +103,11 @@ class Transformer(nn.Module):
         tokens = torch.stack([encode(values, see) for encode in self.inputs], dim=2)  # (B, T, groups, d)
         x = tokens.flatten(1, 2) * math.sqrt(self.config.n_embd)  # (B, T * groups, d)
         x = self.dropout(x + self.positions(values, x))
-        for block in self.blocks:
-            x = block(x, self.causal)
-        x = self.norm(x).view(B, T, len(self.groups), -1)[:, only]  # (B, T, groups, d)
+        rows = torch.arange(x.shape[1], device=x.device).view(T, -1)[only].flatten()  # the tokens to decode
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, self.causal, rows if number == len(self.blocks) and len(rows) < x.shape[1] else slice(None))
+        x = self.norm(x if self.blocks else x[:, rows])
+        x = x.view(B, -1, len(self.groups), self.config.n_embd)  # (B, timesteps, groups, d)
         return {name: y for g, decode in enumerate(self.outputs) for name, y in decode(x[:, :, g]).items()}
 
     def positions(self, values, x):
@@ -212,11 +214,12 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x, causal):
+    def forward(self, x, causal, rows=slice(None)):
+        """x: (B, T, d). rows: the tokens wanted, all of which attend to all of x; returns (B, len(rows), d)."""
         if self.pre:
-            x = x + self.dropout(self.attention(self.norm1(x), causal))
+            x = x[:, rows] + self.dropout(self.attention(self.norm1(x), causal, rows))
             return x + self.dropout(self.net(self.norm2(x)))
-        x = self.norm1(x + self.dropout(self.attention(x, causal)))
+        x = self.norm1(x[:, rows] + self.dropout(self.attention(x, causal, rows)))
         return self.norm2(x + self.dropout(self.net(x)))
 
 
@@ -229,17 +232,19 @@ class Attention(nn.Module):
         self.qkv, self.proj = nn.Linear(d, 3 * d), nn.Linear(d, d)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x, causal):
+    def forward(self, x, causal, rows=slice(None)):
         B, T, d = x.shape
         hs = d // self.n_head
         q, k, v = self.qkv(x).view(B, T, 3, self.n_head, hs).permute(2, 0, 3, 1, 4).reshape(3, -1, T, hs)  # (B*nh, T, hs)
+        q = q[:, rows]
         # Keys come before queries: PyTorch's CPU softmax is slow along a short last axis (T=10: four times the cost).
-        scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (B*nh, T keys, T queries)
+        scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (B*nh, T keys, queries)
         if causal:
-            scores = scores.masked_fill(torch.ones(T, T, dtype=torch.bool, device=x.device).tril(-1), -math.inf)
+            later = torch.ones(T, T, dtype=torch.bool, device=x.device).tril(-1)[:, rows]
+            scores = scores.masked_fill(later, -math.inf)
         weights = self.dropout(scores.softmax(dim=1))
-        y = torch.bmm(weights.transpose(1, 2), v)  # (B*nh, T, hs)
-        return self.proj(y.view(B, self.n_head, T, hs).transpose(1, 2).reshape(B, T, d))
+        y = torch.bmm(weights.transpose(1, 2), v)  # (B*nh, queries, hs)
+        return self.proj(y.view(B, self.n_head, -1, hs).transpose(1, 2).reshape(B, -1, d))
 
 
 class Dropout(nn.Module):

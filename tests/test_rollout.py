@@ -31,8 +31,8 @@ class Replay(torch.nn.Module):
 
 
 def test_replayed_doorkey_actions_earn_their_return():
-    demo = doorkey.make_dataset(300, seed=3)
-    env = doorkey.DoorKey(300, seed=0)
+    demo = doorkey.make_dataset(200, seed=3)
+    env = doorkey.DoorKey(200, seed=0)
     env.state = env.table.index[demo.values["agent_pos"][:, 0], demo.values["key_pos"][:, 0], 0, 0]
     rewards = evaluate.rollout(Replay(demo, context=10), env, generator=torch.Generator().manual_seed(0))
     np.testing.assert_array_equal(rewards.sum(axis=1), env.dataset_returns(demo))
