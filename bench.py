@@ -1,21 +1,21 @@
 """How fast is it, and how far from the machine's limit: every claim about speed or memory is measured here, in one run.
 
-    python bench.py --json=bench.json                       # under 3 minutes on two idle cores
+    python bench.py --json=bench.json                         # under 3 minutes on two idle cores
     python bench.py --measure=steps --configurations=doorkey  # only what a DoorKey training step costs
-    python bench.py --measure= --growth=True                # only how a step grows with context, width and batch
+    python bench.py --measure= --growth=True                  # only how a step grows with context, width and batch
 
 It prints Markdown tables and writes the numbers as JSON. Times are medians, and what is compared takes turns, so that a
-busy machine hits both sides; it should be idle all the same. The models are the published ones (Uni[MASK], appendix;
-hidden="zero", no other input features) at the task "random", in fp32, with fresh weights: what they have learned does
-not change what they cost.
+busy machine hits both sides; it should be idle all the same. The models are the published ones (hidden="zero", no other
+input features) at the task "random" in fp32. Their weights are fresh: what they have learned does not change the cost.
 
 The limit of a step is the time of the matrix products of its linear layers alone, as plain fp32 products of the same
 shapes, taken between the steps: no code with these layers can be faster. Attention's products are not in the limit but
-beside it: at a context of 10 they are a thousand tiny products, which cost what their kernel makes of them.
-Before this: train.py, whose step is repeated here, and evaluate.py.
+beside it: at a context of 10 they are a thousand tiny ones, which cost what their kernel makes of them.
+Before this: train.py, whose step is repeated here (tests/test_bench.py: to the bit), and evaluate.py.
 """
 
 import contextlib
+import functools
 import io
 import itertools
 import math
@@ -27,6 +27,7 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
@@ -35,36 +36,32 @@ import configurator
 import data
 import evaluate
 import masks
-from model import ModelConfig, build, configure_optimizer, loss
+from model import ModelConfig, build, configure_optimizer, loss, num_params
 
 # ---- settings --------------------------------------------------------------------------------------------------------
 json = ""  # a file for all numbers
-measure = "steps,memory,throughput,validation,rollouts"  # which of them; empty: only what is asked for below
-configurations = "doorkey,maze2d_5,maze2d_10"  # at which to measure steps and memory (the others have one of their own)
+measure = "steps,memory,throughput,validation,rollout"  # which of MEASUREMENTS; empty: only the three at the end
+configurations = "doorkey,maze2d_5,maze2d_10"  # whose steps and memory to measure
 repetitions = 100  # training steps of each configuration
 rounds = 2  # repetitions of what takes seconds: throughput, validation, rollouts
 sequences = 5000  # validation questions per task
 rollouts = 1000  # episodes
 threads = 1  # of the training steps
-growth = False  # measure also how a step grows ...
-contexts = "10,50,200"  # ... with each of these, the others being as published
-widths = "64,128,256,512"
-batches = "25,100,400"
+cores = 2  # throughput, validation and rollouts are measured on one thread and on this many
+growth = False  # measure also how a step grows
 compile = False  # measure also what torch.compile gains and costs
-profile = False  # write also where a step's time goes, operator by operator,
-profile_file = "profile.txt"  # to this file
+profile = False  # write also where a step's time goes, operator by operator, to profile.txt beside the JSON
 # ----------------------------------------------------------------------------------------------------------------------
 
-# The names are those of train.py's settings.
-PUBLISHED = {"n_embd": 128, "n_ff": 128, "batch_size": 100, "task": "random", "hidden": "zero", "norm": "post",
-             "learning_rate": 1e-4, "weight_decay": 1e-4, "grad_clip": 0.5}  # fmt: skip
+PUBLISHED = {  # by the names of train.py's settings
+    "n_embd": 128, "n_ff": 128, "hidden": "zero", "norm": "post", "task": "random", "batch_size": 100,
+    "learning_rate": 1e-4, "weight_decay": 1e-4, "grad_clip": 0.5, "data_seed": 0,
+}  # fmt: skip
+DOORKEY = PUBLISHED | {"dataset": "doorkey", "num_trajectories": 500, "n_layer": 2, "n_head": 8, "dropout": 0.1}
 MAZE = PUBLISHED | {"dataset": "maze2d-medium", "num_trajectories": 900, "n_layer": 4, "n_head": 16, "dropout": 0.0}
-CONFIGURATIONS = {
-    "doorkey": PUBLISHED | {"dataset": "doorkey", "num_trajectories": 500, "n_layer": 2, "n_head": 8, "dropout": 0.1, "context": 10},
-    "maze2d_5": MAZE | {"context": 5},
-    "maze2d_10": MAZE | {"context": 10},
-}
-MEASUREMENTS = ("steps", "memory", "throughput", "validation", "rollouts")
+CONFIGURATIONS = {"doorkey": DOORKEY | {"context": 10}, "maze2d_5": MAZE | {"context": 5}, "maze2d_10": MAZE | {"context": 10}}
+GROWTH = [{"context": T} for T in (10, 50, 200)] + [{"n_embd": d, "n_ff": d} for d in (64, 256, 512)]
+GROWTH += [{"batch_size": B} for B in (25, 400)]
 PARTS = ("data", "masks", "forward", "backward", "optimiser")  # of a training step
 
 
@@ -72,58 +69,52 @@ def main():
     configurator.apply(globals())
     check_settings()
     torch.set_num_threads(threads)
-    results = {name: None for name in CONFIGURATIONS} | {"rollout_1000_s": None, "validation_s": None}
-    results |= {"threads": threads, "torch": torch.__version__, "cpu": cpu(), "cores": os.cpu_count(), "load": load_average()}
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # processes at work in the last minute, on average
+    results = dict.fromkeys([*CONFIGURATIONS, "rollout_1000_s", "validation_s"])  # None: not measured
+    results |= {"threads": threads, "torch": torch.__version__, "cpu": cpu(), "cpu_count": os.cpu_count(), "load": load}
     maze = maze_is_there()
-    names = [name for name in CONFIGURATIONS if name in chosen(configurations) and (maze or name == "doorkey")]
-    print(f"torch {results['torch']} on {results['cpu']}, {results['cores']} cores, {threads} thread(s) where not said otherwise")
-    if results["load"] > 0.5:
-        print(f"WARNING: a load average of {results['load']:.1f} says that this machine is busy: times will be too long,"
-              " and two threads or processes will gain too little")  # fmt: skip
+    results |= {name: {} for name in chosen(configurations) if maze or name == "doorkey"}
+    print(f"torch {torch.__version__} on {cpu()}, {os.cpu_count()} cores; {threads} thread(s) where nothing else is said")
+    if load > 0.5:
+        print(f"WARNING: this machine is busy (load average {load:.1f}): times will be too long, and what a second thread or"
+              " process gains too little")  # fmt: skip
     if not maze:
-        print("Without d4rl there is no Maze2D (requirements-maze.txt): its figures are left out.")
-    wanted = chosen(measure)
-    results |= {name: {"parameters": num_weights(name)} for name in names}
-    if "steps" in wanted:
-        for name in names:
-            results[name] |= step_cost(CONFIGURATIONS[name], repetitions)
-    if "memory" in wanted:
-        for name, peak in peaks_of_training(names).items():
-            results[name]["peak_mb"] = peak
-    if "steps" in wanted or "memory" in wanted:
-        print_steps({name: results[name] for name in names})
-    if "throughput" in wanted:
-        results["throughput"] = throughput(CONFIGURATIONS["doorkey"], rounds, max(1, repetitions // 2))
-    if "validation" in wanted:
-        results["validation"] = validation(sequences, rounds)
-        results["validation_s"] = results["validation"]["one_thread_s"]
-    if "rollouts" in wanted and maze:
-        results["rollout"] = rollout_cost(rollouts, rounds)
-        results["rollout_1000_s"] = results["rollout"]["two_threads"]["total_s"]
-    if growth:
-        results["growth"] = growth_table()
-    if compile:
-        results["compile"] = {name: compiled_cost(name) for name in names}
-    if profile:
-        write_profile(names)
+        print("NOTE: without d4rl there is no Maze2D to measure (see requirements-maze.txt)")
+    for name in chosen(measure) + [name for name in ("growth", "compile", "profile") if globals()[name]]:
+        if maze or name != "rollout":
+            MEASUREMENTS[name](results)
     if json:
         evaluate.save_json(json, results)
         print(f"\nwrote {json}")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# A training step, and its limit
+# ---- a training step, and its limit ----------------------------------------------------------------------------------
 
 
-def trainer(configuration, trajectories, compiled=False):
+def measure_steps(results):
+    """Milliseconds of a step, of its parts and of its matrix products, which take turns with the steps."""
+    for name in measured(results):
+        configuration = CONFIGURATIONS[name]
+        network, step = trainer(configuration, trajectories(configuration)[0])
+        products = linear_products(network, configuration["batch_size"] * configuration["context"])
+        steps, gemm, bmm = take_turns([step, products, attention_products(configuration)], repetitions)
+        cost = {"step_ms": median_ms(steps)}
+        cost |= {f"{part}_ms": 1000 * statistics.median(parts[part] for _, parts in steps) for part in PARTS}
+        cost |= {"gemm_ms": median_ms(gemm), "bmm_ms": median_ms(bmm)}
+        cost["times_limit"] = cost["step_ms"] / cost["gemm_ms"]
+        cost["times_all_products"] = cost["step_ms"] / (cost["gemm_ms"] + cost["bmm_ms"])
+        results[name] |= cost | {"parameters": num_params(network)}
+    print_table("A training step (limit = gemm: the products of linear layers; bmm: attention's)", results, measured(results))
+
+
+def trainer(configuration, train, compiled=False):
     """A fresh network, and a function that takes one training step as train.py does and returns {part: seconds}."""
     torch.manual_seed(0)
     shape = {key: value for key, value in configuration.items() if key in ModelConfig.__dataclass_fields__}
-    network = build(ModelConfig(**shape), trajectories.factors).train()
+    network = build(ModelConfig(**shape), train.factors).train()
     stepping = torch.compile(network) if compiled else network
     optimizer = configure_optimizer(network, configuration["learning_rate"], configuration["weight_decay"])
-    values, lengths = trajectories.tensors(), torch.as_tensor(trajectories.lengths)
-    weights = {f.name: 1.0 for f in network.factors}
+    values, lengths, weights = train.tensors(), torch.as_tensor(train.lengths), {f.name: 1.0 for f in network.factors}
     B, T, numbers, generator = configuration["batch_size"], configuration["context"], itertools.count(), torch.Generator()
 
     def step():
@@ -155,8 +146,7 @@ def linear_products(network, rows):
         if weight.dim() == 2 and not name.startswith("position"):
             outputs, inputs = weight.shape
             x, gradient, weight = torch.randn(rows, inputs), torch.randn(rows, outputs), weight.detach().clone()
-            jobs.append((x, weight.t(), torch.empty(rows, outputs)))
-            jobs.append((gradient.t(), x, torch.empty(outputs, inputs)))
+            jobs += [(x, weight.t(), torch.empty(rows, outputs)), (gradient.t(), x, torch.empty(outputs, inputs))]
             if not name.startswith("inputs"):  # nobody needs the gradient of the data
                 jobs.append((gradient, weight, torch.empty(rows, inputs)))
     return lambda: [torch.mm(a, b, out=out) for a, b, out in jobs]
@@ -164,8 +154,7 @@ def linear_products(network, rows):
 
 def attention_products(configuration):
     """A function that computes the six batched products of every attention layer, and nothing else."""
-    n, T, hs = heads(configuration)
-    jobs = []
+    (n, T, hs), jobs = heads(configuration), []
     for _ in range(configuration["n_layer"]):
         q, k, v, y = torch.randn(4, n, T, hs)  # y: the gradient of the output
         weights, scores = torch.randn(2, n, T, T)  # scores: their gradient
@@ -180,21 +169,7 @@ def heads(configuration):
     return configuration["batch_size"] * n_head, configuration["context"], configuration["n_embd"] // n_head
 
 
-def step_cost(configuration, repetitions):
-    """Milliseconds of a step, of its parts and of its matrix products, which take turns with the steps."""
-    trajectories, _ = trajectories_of(configuration)
-    network, step = trainer(configuration, trajectories)
-    rows = configuration["batch_size"] * configuration["context"]
-    steps, gemm, bmm = taking_turns([step, linear_products(network, rows), attention_products(configuration)], repetitions)
-    cost = {"step_ms": median_ms(seconds for seconds, _ in steps)}
-    cost |= {f"{part}_ms": median_ms(parts[part] for _, parts in steps) for part in PARTS}
-    cost |= {"gemm_ms": median_ms(seconds for seconds, _ in gemm), "bmm_ms": median_ms(seconds for seconds, _ in bmm)}
-    cost["times_limit"] = cost["step_ms"] / cost["gemm_ms"]
-    cost["times_all_products"] = cost["step_ms"] / (cost["gemm_ms"] + cost["bmm_ms"])
-    return cost
-
-
-def taking_turns(functions, turns, warm_up=3, patience=math.inf):
+def take_turns(functions, turns, warm_up=3, patience=math.inf):
     """Call the functions one after the other, `turns` times. Returns a list of (seconds, result) for each of them.
 
     The first `warm_up` turns do not count; after `patience` seconds in all, three turns are enough.
@@ -211,154 +186,117 @@ def taking_turns(functions, turns, warm_up=3, patience=math.inf):
     return taken
 
 
-def median_ms(seconds):
-    return 1000 * statistics.median(seconds)
+def median_ms(turns):
+    return 1000 * statistics.median(seconds for seconds, _ in turns)
 
 
-def print_steps(costs):
-    """A row per configuration: milliseconds, multiples of the limit, megabytes."""
-    columns = ["step_ms", *(f"{part}_ms" for part in PARTS), "gemm_ms", "bmm_ms", "times_limit", "times_all_products", "peak_mb"]
-    titles = ["step ms", *PARTS, "linear products", "attention products", "step / linear", "step / all products", "peak MB"]
-    print_table("One training step (limit: the matrix products of its linear layers)", ["", *titles],
-                [[name, *(cost.get(column) for column in columns)] for name, cost in costs.items()])  # fmt: skip
+# ---- in processes of their own: memory and throughput ----------------------------------------------------------------
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Other processes: memory and throughput
+def measure_memory(results):
+    """The most that train.py holds, evaluations included. All run at once: nothing is timed."""
+    names = measured(results)
+    with tempfile.TemporaryDirectory() as folder, fresh_processes(len(names)) as pool:
+        runs = [CONFIGURATIONS[name] | {"out_dir": os.path.join(folder, name), "max_iters": 5} for name in names]
+        peaks = {name: {"peak_mb": peak} for name, peak in zip(names, pool.map(run_train, runs))}
+    for name in names:
+        results[name] |= peaks[name]
+    print_table("Memory of train.py", peaks)
 
 
-def spawn(function, *arguments):
-    """Start function(pipe, *arguments) in a process of its own. Returns the process and the other end of the pipe."""
-    start = multiprocessing.get_context("spawn")
-    ours, theirs = start.Pipe()
-    process = start.Process(target=function, args=(theirs, *arguments), daemon=True)
-    process.start()
-    theirs.close()  # so that we notice if the process dies
-    return process, ours
+def fresh_processes(n):
+    """A pool of n processes that do one thing each and end."""
+    return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1)
 
 
-def answer(process, pipe):
-    try:
-        return pipe.recv()
-    except EOFError:
-        process.join()
-        raise ValueError(f"a process that was to be measured died with exit code {process.exitcode}") from None
+def run_train(settings):
+    """In a process of its own: run train.py, and return the peak of this process's memory."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
+    sys.argv = [script, *(f"--{key}={value}" for key, value in settings.items())]
+    with contextlib.redirect_stdout(io.StringIO()):
+        runpy.run_path(script, run_name="__main__")
+    return peak_mb()
 
 
 def peak_mb():
-    """The most memory that this process has held, in MB."""
+    """The most memory that this process has held."""
     with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
-        # Not ru_maxrss: what Linux says there of a fresh process begins at what its parent held.
+        # Not ru_maxrss: on Linux a fresh process begins with what its parent held.
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024 / 1e6
-    import resource
+    import resource  # where there is no /proc
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def peaks_of_training(names):
-    """{configuration: MB} that train.py holds at most, with its evaluations. Runs all at once: nothing is timed."""
-    with tempfile.TemporaryDirectory() as folder:
-        running = {}
-        for name in names:
-            changes = CONFIGURATIONS[name] | {"out_dir": os.path.join(folder, name), "max_iters": 5, "keep_best": "none"}
-            running[name] = spawn(train_and_tell, [f"--{key}={value}" for key, value in changes.items()])
-        return {name: answer(*child) for name, child in running.items()}
+def measure_throughput(results):
+    """Training sequences per second of a process with one thread, with `cores` threads, and of two with one thread each."""
+    steps, batch_size = max(2, repetitions // 2), CONFIGURATIONS["doorkey"]["batch_size"]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as one, ProcessPoolExecutor(1, mp_context=spawn) as other:
+
+        def train(pools, n):
+            """Seconds until the last of them is done. They start together: what they need is there since the first call."""
+            return max(done.result() for done in [pool.submit(take_steps, "doorkey", n, steps) for pool in pools])
+
+        turns = {f"threads_{n}": lambda n=n: train([one], n) for n in sorted({1, cores})}
+        turns["processes_2"] = lambda: train([one, other], 1)
+        taken = take_turns(turns.values(), rounds, warm_up=1)
+    rates = [batch_size * steps / statistics.median(seconds for _, seconds in mine) for mine in taken]
+    rates[-1] *= 2
+    results["throughput"] = {name: {"sequences_per_s": rate, "ratio": rate / rates[0]} for name, rate in zip(turns, rates)}
+    print_table("Training on DoorKey", results["throughput"])
 
 
-def train_and_tell(pipe, flags):
-    """In a process of its own: run train.py, then send the peak of this process's memory."""
-    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
-    sys.argv = [script, *flags]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        runpy.run_path(script, run_name="__main__")
-    pipe.send(peak_mb())
+def take_steps(name, threads, steps):
+    """In a process of its own: the seconds of training steps."""
+    torch.set_num_threads(threads)
+    [turns] = take_turns([lasting_trainer(name)], steps, warm_up=1)
+    return sum(seconds for seconds, _ in turns)
 
 
-def throughput(configuration, rounds, steps):
-    """Training sequences per second of one thread, two threads, and two processes of a thread each, which take turns."""
-    workers = [spawn(train_on_demand, configuration) for _ in range(2)]
-    for worker in workers:
-        answer(*worker)  # it is ready
-
-    def seconds(workers, threads):
-        for _, pipe in workers:
-            pipe.send((threads, steps))
-        return max(answer(*worker) for worker in workers)
-
-    turns = [lambda: seconds(workers[:1], 1), lambda: seconds(workers[:1], 2), lambda: seconds(workers, 1)]
-    taken = taking_turns(turns, rounds, warm_up=1)
-    one, two, pair = (configuration["batch_size"] * steps / statistics.median(s for _, s in mine) for mine in taken)
-    for process, pipe in workers:
-        pipe.send(None)
-        process.join()
-    rates = {"one_thread": one, "two_threads": two, "two_processes": 2 * pair}
-    rates |= {"two_threads_ratio": two / one, "two_processes_ratio": 2 * pair / one}
-    print_table("Training on DoorKey, sequences per second", ["", "per second", "ratio"],
-                [["one thread", one, 1.0], ["two threads", two, two / one],
-                 ["two processes of one thread", 2 * pair, 2 * pair / one]])  # fmt: skip
-    return rates
+@functools.cache
+def lasting_trainer(name):
+    return trainer(CONFIGURATIONS[name], trajectories(CONFIGURATIONS[name])[0])[1]
 
 
-def train_on_demand(pipe, configuration):
-    """In a process of its own: for every (threads, steps) that comes, take the steps and send the seconds."""
-    _, step = trainer(configuration, trajectories_of(configuration)[0])
-    torch.set_num_threads(1)
-    step()
-    pipe.send("ready")
-    while order := pipe.recv():
-        threads, steps = order
-        torch.set_num_threads(threads)
-        begin = time.perf_counter()
-        for _ in range(steps):
-            step()
-        pipe.send(time.perf_counter() - begin)
+# ---- evaluation ------------------------------------------------------------------------------------------------------
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Evaluation
-
-
-def validation(sequences, rounds):
-    """Seconds that the losses of the eight tasks take on DoorKey, and before them the questions and the exact limits."""
+def measure_validation(results):
+    """The losses of eight tasks on DoorKey, and before them the questions and the exact limits."""
     configuration = CONFIGURATIONS["doorkey"]
-    train, held_out = trajectories_of(configuration)
+    train, held_out = trajectories(configuration)
     network = trainer(configuration, train)[0].eval()
     ask = lambda: evaluate.questions(held_out, masks.MIXTURE, sequences, configuration["context"], evaluate.VALIDATION_SEED)
-    [[(questions_s, asked)]] = taking_turns([ask], 1, warm_up=0)
-    [[(limits_s, exact)]] = taking_turns([lambda: evaluate.limits(held_out, asked)], 1, warm_up=0)
-    turns = [with_threads(n, lambda: evaluate.losses(network, asked, exact)) for n in (1, 2)]
-    one, two = (statistics.median(s for s, _ in mine) for mine in taking_turns(turns, rounds, warm_up=0))
-    torch.set_num_threads(threads)
-    print_table(f"Validation on DoorKey, {len(masks.MIXTURE)} tasks x {sequences:,} sequences, seconds",
-                ["losses, one thread", "losses, two threads", "questions", "exact limits"],
-                [[one, two, questions_s, limits_s]])  # fmt: skip
-    return {"one_thread_s": one, "two_threads_s": two, "questions_s": questions_s, "limits_s": limits_s,
-            "tasks": len(masks.MIXTURE), "sequences": sequences}  # fmt: skip
+    [[(questions_s, asked)]] = take_turns([ask], 1, warm_up=0)
+    [[(limits_s, exact)]] = take_turns([lambda: evaluate.limits(held_out, asked)], 1, warm_up=0)
+    cost = {"questions_s": questions_s, "limits_s": limits_s}
+    for n, mine in by_threads(lambda n: evaluate.losses(network, asked, exact)).items():
+        cost[f"losses_threads_{n}_s"] = median_ms(mine) / 1000
+    print_table(f"Validation on DoorKey, {len(asked)} tasks x {sequences:,} sequences", {"doorkey": cost})
+    results |= {"validation_s": cost["losses_threads_1_s"], "validation": cost | {"sequences": sequences}}
 
 
-def rollout_cost(episodes, rounds):
-    """Seconds of Maze2D episodes played by the published model at T=10: in physics, in the model, and in all the rest."""
-    turns = [with_threads(n, lambda n=n: play(episodes, n)) for n in (1, 2)]
-    split = lambda mine: {key: statistics.median(result[key] for _, result in mine) for key in mine[0][1]}
-    one, two = (split(mine) for mine in taking_turns(turns, rounds, warm_up=0))
-    torch.set_num_threads(threads)
-    print_table(f"{episodes:,} Maze2D rollouts x 200 steps at T=10, seconds", ["", "in all", "model", "physics", "rest"],
-                [["one thread", *one.values()], ["two threads", *two.values()]])  # fmt: skip
-    return {"one_thread": one, "two_threads": two, "episodes": episodes}
+def measure_rollout(results):
+    """Maze2D episodes played by the published model at T=10: seconds in the model, in physics, and in all the rest."""
+    cost = {}
+    for n, mine in by_threads(play).items():
+        cost[f"threads_{n}"] = {key: statistics.median(result[key] for _, result in mine) for key in mine[0][1]}
+    print_table(f"{rollouts:,} Maze2D rollouts x 200 steps at T=10", cost)
+    results |= {"rollout_1000_s": cost[f"threads_{cores}"]["total_s"], "rollout": cost | {"episodes": rollouts}}
 
 
-def play(episodes, threads):
+def play(threads):
     """One rollout: {"total_s", "model_s", "physics_s", "rest_s"}."""
     import maze2d
 
     configuration = CONFIGURATIONS["maze2d_10"]
-    network = trainer(configuration, trajectories_of(configuration)[0])[0].eval()
-    env = maze2d.Maze2D("medium", episodes, evaluate.ROLLOUT_SEED, threads=threads)
+    network = trainer(configuration, trajectories(configuration)[0])[0].eval()
+    env = maze2d.Maze2D("medium", rollouts, evaluate.ROLLOUT_SEED, threads=threads)
     network.forward, in_model = timed(network.forward)
     env.step, in_physics = timed(env.step)
-    begin = time.perf_counter()
-    evaluate.rollout(network, env)
-    total, model, physics = time.perf_counter() - begin, sum(in_model), sum(in_physics)
+    [[(total, _)]] = take_turns([lambda: evaluate.rollout(network, env)], 1, warm_up=0)
+    model, physics = sum(in_model), sum(in_physics)
     return {"total_s": total, "model_s": model, "physics_s": physics, "rest_s": total - model - physics}
 
 
@@ -375,54 +313,38 @@ def timed(function):
     return wrapper, seconds
 
 
-def with_threads(n, function):
-    return lambda: (torch.set_num_threads(n), function())[1]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Growth, torch.compile, the profiler
-
-
-def growth_table():
-    """The cost of a step at other contexts, widths and batches, each in a process of its own for the sake of its memory."""
-    base = CONFIGURATIONS["doorkey"] | {"dropout": 0.0}  # so that attention is its products and a softmax
-    shapes = [{"context": T} for T in integers("contexts")] + [{"n_embd": d, "n_ff": d} for d in integers("widths")]
-    shapes += [{"batch_size": B} for B in integers("batches")]
-    rows = {}
-    for shape in shapes:
-        configuration = base | shape
-        key = tuple(configuration[name] for name in ("context", "n_embd", "batch_size"))
-        if key not in rows:
-            rows[key] = answer(*spawn(grow, configuration, repetitions, threads))
-    rows = [dict(zip(("context", "width", "batch"), key)) | cost for key, cost in rows.items()]
-    titles = ["context", "width", "batch", "step ms", "attention ms", "attention's share", "peak MB"]
-    print_table("How a step of the DoorKey model grows (no dropout; the net in a block as wide as the model)", titles,
-                [[str(x) if isinstance(x, int) else x for x in row.values()] for row in rows])  # fmt: skip
-    print("\n" + attention_sentence([row for row in rows if (row["width"], row["batch"]) == (128, 100)]))
-    return rows
-
-
-def attention_sentence(rows):
-    """At which of the contexts measured attention comes to more than half of a step."""
-    rows = sorted(rows, key=lambda row: row["context"])
-    most = [row["context"] for row in rows if row["attention_share"] > 0.5]
-    if most:
-        below = [row["context"] for row in rows if row["context"] < most[0]]
-        return f"Attention is more than half of a step at a context of {most[0]}" + (f", not yet at {below[-1]}." if below else ".")
-    last = rows[-1] if rows else {"context": 0, "attention_share": 0.0}
-    return f"Attention stays below half of a step up to a context of {last['context']} ({last['attention_share']:.0%} there)."
-
-
-def grow(pipe, configuration, repetitions, threads):
-    """In a process of its own: send a step's cost, attention's part of it, and the peak of the memory."""
+def by_threads(function):
+    """{n: turns} of function(n) on n threads, for one thread and for `cores`."""
+    counts = sorted({1, cores})
+    taken = take_turns([lambda n=n: (torch.set_num_threads(n), function(n))[1] for n in counts], rounds, warm_up=0)
     torch.set_num_threads(threads)
-    _, step = trainer(configuration, noise(configuration["context"]))
-    for _ in range(2):
-        step()
+    return dict(zip(counts, taken))
+
+
+# ---- on demand: growth, torch.compile, the profiler ------------------------------------------------------------------
+
+
+def measure_growth(results):
+    """A step at other contexts, widths and batches, each in a process of its own for the sake of its memory."""
+    base = CONFIGURATIONS["doorkey"] | {"dropout": 0.0}  # so that attention is its products and a softmax
+    with fresh_processes(1) as pool:
+        rows = list(pool.map(functools.partial(grow, repetitions, threads), [base | shape for shape in GROWTH]))
+    print_table("How a step of the DoorKey model grows (no dropout; n_ff = width)", dict(enumerate(rows)))
+    print("\n" + attention_sentence(rows[: sum("context" in shape for shape in GROWTH)]))
+    results["growth"] = rows
+
+
+def grow(repetitions, threads, configuration):
+    """In a process of its own: a step's cost, attention's share of it, and the peak of the memory."""
+    torch.set_num_threads(threads)
+    factors, draw = data.make("doorkey", 1, 0).factors, np.random.default_rng(0)
+    noise = {f.name: draw.integers(f.size, size=(500, configuration["context"])) for f in factors}
+    _, step = trainer(configuration, data.Trajectories(factors, noise))
+    take_turns([step], 2, warm_up=0)
     peak = peak_mb()  # before attention on its own adds to it
-    steps, alone = taking_turns([step, attention(configuration)], repetitions, warm_up=1, patience=10)
-    step_ms, attention_ms = (median_ms(seconds for seconds, _ in mine) for mine in (steps, alone))
-    pipe.send({"step_ms": step_ms, "attention_ms": attention_ms, "attention_share": attention_ms / step_ms, "peak_mb": peak})
+    steps, alone = (median_ms(mine) for mine in take_turns([step, attention(configuration)], repetitions, 1, patience=10))
+    shape = {"context": configuration["context"], "width": configuration["n_embd"], "batch": configuration["batch_size"]}
+    return shape | {"step_ms": steps, "attention_ms": alone, "attention_share": alone / steps, "peak_mb": peak}
 
 
 def attention(configuration):
@@ -438,50 +360,54 @@ def attention(configuration):
     return lambda: [layer() for _ in range(configuration["n_layer"])]
 
 
-def noise(length):
-    """Trajectories with the factors of DoorKey and any length; what they say does not change what they cost."""
-    factors, draw = data.make("doorkey", 1, 0).factors, np.random.default_rng(0)
-    return data.Trajectories(factors, {f.name: draw.integers(f.size, size=(500, length)) for f in factors})
+def attention_sentence(rows):
+    """From which of the measured contexts on attention is more than half of a step. rows: by rising context."""
+    most = [row["context"] for row in rows if row["attention_share"] > 0.5]
+    if not most:
+        return f"Attention is less than half of a step up to a context of {rows[-1]['context']}, where it is {rows[-1]['attention_share']:.0%}."
+    below = [row["context"] for row in rows if row["context"] < most[0]]
+    return f"Attention is more than half of a step at a context of {most[0]}" + (f", and not yet at {below[-1]}." if below else ".")
 
 
-def compiled_cost(name):
-    """What torch.compile gains in a step and costs before, and after how many steps that has paid. Says so if it fails."""
-    trajectories, _ = trajectories_of(CONFIGURATIONS[name])
-    _, plain = trainer(CONFIGURATIONS[name], trajectories)
-    try:
-        _, compiled = trainer(CONFIGURATIONS[name], trajectories, compiled=True)
-        [warm_up] = taking_turns([compiled], 3, warm_up=0)
-        ours, theirs = taking_turns([plain, compiled], repetitions)
-    except Exception as error:  # a missing compiler, an operator it does not know: whatever stops it is the result
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        print(f"\ntorch.compile failed on {name}: {reason}")
-        return {"failed": reason}
-    plain_ms, compiled_ms = (median_ms(seconds for seconds, _ in mine) for mine in (ours, theirs))
-    warm_up_s = sum(seconds for seconds, _ in warm_up) - 3 * compiled_ms / 1000
-    pays = math.ceil(1000 * warm_up_s / (plain_ms - compiled_ms)) if compiled_ms < plain_ms else None
-    after = f"after {pays:,} steps" if pays else "never"
-    print(f"\ntorch.compile on {name}: {show(plain_ms)} ms become {show(compiled_ms)} ms after {warm_up_s:.0f} s of compiling:"
-          f" it pays {after}.")  # fmt: skip
-    return {"plain_ms": plain_ms, "compiled_ms": compiled_ms, "warm_up_s": warm_up_s, "pays_after_steps": pays}
+def measure_compile(results):
+    """What torch.compile gains in a step and costs before, and after how many steps that is paid. Says so if it fails."""
+    results["compile"] = {}
+    for name in measured(results):
+        train, _ = trajectories(CONFIGURATIONS[name])
+        try:
+            plain, compiled = (trainer(CONFIGURATIONS[name], train, compiled=choice)[1] for choice in (False, True))
+            [first] = take_turns([compiled], 3, warm_up=0)
+            plain_ms, compiled_ms = (median_ms(mine) for mine in take_turns([plain, compiled], repetitions))
+        except Exception as error:  # no compiler, an operator it does not know: whatever stops it is the result
+            results["compile"][name] = {"failed": " ".join(str(error).split())[:200] or type(error).__name__}
+            print(f"\ntorch.compile fails on {name}: {results['compile'][name]['failed']}")
+            continue
+        wait = sum(seconds for seconds, _ in first)
+        pays = math.ceil(1000 * wait / (plain_ms - compiled_ms)) if compiled_ms < plain_ms else None
+        print(f"\ntorch.compile on {name}: {show(plain_ms)} ms a step become {show(compiled_ms)} after {wait:.0f} s of compiling; "
+              + (f"it pays after {pays:,} steps" if pays else "it never pays"))  # fmt: skip
+        results["compile"][name] = {"plain_ms": plain_ms, "step_ms": compiled_ms, "warm_up_s": wait, "pays_after_steps": pays}
 
 
-def write_profile(names):
-    """A table of operators per configuration, the costliest first, of ten steps."""
-    tables = []
-    for name in names:
-        _, step = trainer(CONFIGURATIONS[name], trajectories_of(CONFIGURATIONS[name])[0])
-        taking_turns([step], 3)
+def write_profile(results):
+    """A table of operators per configuration, the costliest first, over ten steps."""
+    path, tables = os.path.join(os.path.dirname(json), "profile.txt"), []
+    for name in measured(results):
+        _, step = trainer(CONFIGURATIONS[name], trajectories(CONFIGURATIONS[name])[0])
+        take_turns([step], 3)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-            taking_turns([step], 10, warm_up=0)
+            take_turns([step], 10, warm_up=0)
         tables.append(f"{name}: ten steps\n{profiler.key_averages().table(sort_by='self_cpu_time_total', row_limit=40)}")
-    with open(profile_file + ".tmp", "w", encoding="utf-8") as file:
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
         file.write("\n\n".join(tables))
-    os.replace(profile_file + ".tmp", profile_file)
-    print(f"\nwrote {profile_file}")
+    os.replace(path + ".tmp", path)
+    print(f"\nwrote {path}")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Small things
+# ---- small things ----------------------------------------------------------------------------------------------------
+
+MEASUREMENTS = {"steps": measure_steps, "memory": measure_memory, "throughput": measure_throughput, "validation": measure_validation,
+                "rollout": measure_rollout, "growth": measure_growth, "compile": measure_compile, "profile": write_profile}  # fmt: skip
 
 
 def check_settings():
@@ -489,53 +415,33 @@ def check_settings():
     for key in ("repetitions", "rounds", "sequences", "rollouts", "threads"):
         if globals()[key] < 1:
             raise ValueError(f"{key}={globals()[key]} must be at least 1")
-    for key, allowed in (("measure", MEASUREMENTS), ("configurations", tuple(CONFIGURATIONS))):
+    for key, allowed in (("measure", MEASUREMENTS), ("configurations", CONFIGURATIONS)):
         for name in chosen(globals()[key]):
             if name not in allowed:
                 raise ValueError(f"{key} has {name!r}, which is not one of {', '.join(allowed)}")
-    for key in ("contexts", "widths", "batches"):
-        integers(key)
-    for path in (json, profile_file):
-        if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path) or "."):
-            raise ValueError(f"{path!r} cannot be written: it is a folder, or lies in none that exists")
+    if os.path.isdir(json) or not os.path.isdir(os.path.dirname(json) or "."):
+        raise ValueError(f"json={json!r} cannot be written: it is a folder, or lies in one that does not exist")
 
 
 def chosen(text):
     return [name for name in text.split(",") if name]
 
 
-def integers(key):
-    """The numbers of a comma-separated setting."""
-    try:
-        numbers = [int(text) for text in chosen(globals()[key])]
-    except ValueError:
-        numbers = [0]
-    if any(number < 1 for number in numbers):
-        raise ValueError(f"{key}={globals()[key]!r} should be whole numbers of at least 1 with commas between them")
-    return numbers
+def measured(results):
+    """The configurations to be measured."""
+    return [name for name in CONFIGURATIONS if results[name] is not None]
 
 
-def trajectories_of(configuration):
-    """The training and validation trajectories of a configuration."""
-    return data.train_and_validation(configuration["dataset"], configuration["num_trajectories"], 0)
-
-
-def num_weights(name):
-    network, _ = trainer(CONFIGURATIONS[name], trajectories_of(CONFIGURATIONS[name])[0])
-    return sum(p.numel() for p in network.parameters())
+def trajectories(configuration):
+    """Those to train on, and those to validate on."""
+    return data.train_and_validation(configuration["dataset"], configuration["num_trajectories"], configuration["data_seed"])
 
 
 def maze_is_there():
     try:
-        data.environment("maze2d-medium", 1, 0)
+        return data.environment("maze2d-medium", 1, 0) is not None
     except ValueError:
         return False
-    return True
-
-
-def load_average():
-    """Processes that ran or waited for a core in the last minute, on average; 0 where the system does not say."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def cpu():
@@ -547,18 +453,18 @@ def cpu():
     return platform.processor() or platform.machine()
 
 
-def print_table(title, header, rows):
-    """Markdown, fit for a README."""
+def print_table(title, rows, names=None):
+    """Markdown, fit for a README. rows: {name: {column: value}}, of which `names` are shown, by default all."""
+    names = list(rows) if names is None else names
+    columns = list(rows[names[0]]) if names else []
     print(f"\n{title}\n")
-    for cells in (header, ["---"] * len(header), *rows):
-        print("| " + " | ".join(show(cell) for cell in cells) + " |", flush=True)
+    for cells in (["", *columns], ["---"] * (len(columns) + 1), *([name, *rows[name].values()] for name in names)):
+        print("| " + " | ".join(show(cell).replace("_", " ") for cell in cells) + " |", flush=True)
 
 
 def show(x):
-    """A cell: text as it is, numbers with as many decimals as say something."""
-    if x is None:
-        return "-"
-    return x if isinstance(x, str) else f"{x:,.0f}" if abs(x) >= 100 else f"{x:.1f}" if abs(x) >= 10 else f"{x:.2f}"
+    """A cell: text and whole numbers as they are, others with as many decimals as say something."""
+    return f"{x:,.{0 if x >= 100 else 1 if x >= 10 else 2}f}" if isinstance(x, float) else str(x)
 
 
 if __name__ == "__main__":
