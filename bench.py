@@ -55,14 +55,20 @@ profile = False  # write also where a step's time goes, operator by operator, to
 
 PUBLISHED = {  # by the names of train.py's settings
     "n_embd": 128, "n_ff": 128, "hidden": "zero", "norm": "post", "task": "random", "batch_size": 100,
-    "learning_rate": 1e-4, "weight_decay": 1e-4, "grad_clip": 0.5, "data_seed": 0,
+    "learning_rate": 1e-4, "weight_decay": 1e-4, "grad_clip": 0.5,
 }  # fmt: skip
 DOORKEY = PUBLISHED | {"dataset": "doorkey", "num_trajectories": 500, "n_layer": 2, "n_head": 8, "dropout": 0.1}
 MAZE = PUBLISHED | {"dataset": "maze2d-medium", "num_trajectories": 900, "n_layer": 4, "n_head": 16, "dropout": 0.0}
 CONFIGURATIONS = {"doorkey": DOORKEY | {"context": 10}, "maze2d_5": MAZE | {"context": 5}, "maze2d_10": MAZE | {"context": 10}}
 GROWTH = [{"context": T} for T in (10, 50, 200)] + [{"n_embd": d, "n_ff": d} for d in (64, 256, 512)]
 GROWTH += [{"batch_size": B} for B in (25, 400)]
+MEASUREMENTS = ("steps", "memory", "throughput", "validation", "rollout", "growth", "compile", "profile")
+SPAWN = multiprocessing.get_context("spawn")  # processes that begin with nothing of ours ...
+FRESH = {"mp_context": SPAWN, "max_tasks_per_child": 1}  # ... and end after one task
 PARTS = ("data", "masks", "forward", "backward", "optimiser")  # of a training step
+trajectories = functools.cache(data.train_and_validation)
+heads = lambda c: (c["batch_size"] * c["n_head"], c["context"], c["n_embd"] // c["n_head"])  # batch x heads, T, head size
+lasting_step = functools.cache(lambda name: trainer(CONFIGURATIONS[name])[1])  # the same at every call in a process
 
 
 def main():
@@ -73,42 +79,42 @@ def main():
     results = dict.fromkeys([*CONFIGURATIONS, "rollout_1000_s", "validation_s"])  # None: not measured
     results |= {"threads": threads, "torch": torch.__version__, "cpu": cpu(), "cpu_count": os.cpu_count(), "load": load}
     maze = maze_is_there()
-    results |= {name: {} for name in chosen(configurations) if maze or name == "doorkey"}
+    names = [name for name in chosen(configurations) if maze or name == "doorkey"]
+    results |= {name: {} for name in names}
     print(f"torch {torch.__version__} on {cpu()}, {os.cpu_count()} cores; {threads} thread(s) where nothing else is said")
     if load > 0.5:
-        print(f"WARNING: this machine is busy (load average {load:.1f}): times will be too long, and what a second thread or"
-              " process gains too little")  # fmt: skip
+        print(f"WARNING: this machine is busy (load average {load:.1f}): times, and above all on two threads, will be too long")
     if not maze:
         print("NOTE: without d4rl there is no Maze2D to measure (see requirements-maze.txt)")
-    for name in chosen(measure) + [name for name in ("growth", "compile", "profile") if globals()[name]]:
+    for name in chosen(measure) + [name for name in MEASUREMENTS[5:] if globals()[name]]:
         if maze or name != "rollout":
-            MEASUREMENTS[name](results)
+            globals()[f"measure_{name}"](results, names)
     if json:
         evaluate.save_json(json, results)
         print(f"\nwrote {json}")
 
 
 # ---- a training step, and its limit ----------------------------------------------------------------------------------
-
-
-def measure_steps(results):
+def measure_steps(results, names):
     """Milliseconds of a step, of its parts and of its matrix products, which take turns with the steps."""
-    for name in measured(results):
+    for name in names:
         configuration = CONFIGURATIONS[name]
-        network, step = trainer(configuration, trajectories(configuration)[0])
-        products = linear_products(network, configuration["batch_size"] * configuration["context"])
-        steps, gemm, bmm = take_turns([step, products, attention_products(configuration)], repetitions)
+        network, step = trainer(configuration)
+        products = linear_products(network, configuration), attention_products(configuration)
+        steps, gemm, bmm = take_turns([step, *products], repetitions)
         cost = {"step_ms": median_ms(steps)}
         cost |= {f"{part}_ms": 1000 * statistics.median(parts[part] for _, parts in steps) for part in PARTS}
         cost |= {"gemm_ms": median_ms(gemm), "bmm_ms": median_ms(bmm)}
         cost["times_limit"] = cost["step_ms"] / cost["gemm_ms"]
         cost["times_all_products"] = cost["step_ms"] / (cost["gemm_ms"] + cost["bmm_ms"])
         results[name] |= cost | {"parameters": num_params(network)}
-    print_table("A training step (limit = gemm: the products of linear layers; bmm: attention's)", results, measured(results))
+    print_table("A training step (gemm: the products of linear layers, the limit; bmm: attention's)",
+                {name: results[name] for name in names})  # fmt: skip
 
 
-def trainer(configuration, train, compiled=False):
+def trainer(configuration, train=None, compiled=False):
     """A fresh network, and a function that takes one training step as train.py does and returns {part: seconds}."""
+    train = train or trajectories(configuration["dataset"], configuration["num_trajectories"], 0)[0]
     torch.manual_seed(0)
     shape = {key: value for key, value in configuration.items() if key in ModelConfig.__dataclass_fields__}
     network = build(ModelConfig(**shape), train.factors).train()
@@ -139,9 +145,9 @@ def trainer(configuration, train, compiled=False):
     return network, step
 
 
-def linear_products(network, rows):
-    """A function that computes the three matrix products of every linear layer for `rows` tokens, and nothing else."""
-    jobs = []
+def linear_products(network, configuration):
+    """A function that computes the three matrix products of every linear layer, and nothing else."""
+    rows, jobs = configuration["batch_size"] * configuration["context"], []
     for name, weight in network.named_parameters():
         if weight.dim() == 2 and not name.startswith("position"):
             outputs, inputs = weight.shape
@@ -163,21 +169,10 @@ def attention_products(configuration):
     return lambda: [torch.bmm(a, b, out=out) for a, b, out in jobs]
 
 
-def heads(configuration):
-    """The shape of the queries: batch x heads, timesteps, size of a head."""
-    n_head = configuration["n_head"]
-    return configuration["batch_size"] * n_head, configuration["context"], configuration["n_embd"] // n_head
-
-
-def take_turns(functions, turns, warm_up=3, patience=math.inf):
-    """Call the functions one after the other, `turns` times. Returns a list of (seconds, result) for each of them.
-
-    The first `warm_up` turns do not count; after `patience` seconds in all, three turns are enough.
-    """
-    taken, begin = [[] for _ in functions], time.perf_counter()
+def take_turns(functions, turns, warm_up=3):
+    """Call them one after the other, `turns` times after the warm-up. Returns a list of (seconds, result) for each."""
+    taken = [[] for _ in functions]
     for turn in range(-warm_up, turns):
-        if turn >= 3 and time.perf_counter() - begin > patience:
-            break
         for function, mine in zip(functions, taken):
             clock = time.perf_counter()
             result = function()
@@ -191,22 +186,13 @@ def median_ms(turns):
 
 
 # ---- in processes of their own: memory and throughput ----------------------------------------------------------------
-
-
-def measure_memory(results):
+def measure_memory(results, names):
     """The most that train.py holds, evaluations included. All run at once: nothing is timed."""
-    names = measured(results)
-    with tempfile.TemporaryDirectory() as folder, fresh_processes(len(names)) as pool:
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(len(names) or 1, **FRESH) as pool:
         runs = [CONFIGURATIONS[name] | {"out_dir": os.path.join(folder, name), "max_iters": 5} for name in names]
-        peaks = {name: {"peak_mb": peak} for name, peak in zip(names, pool.map(run_train, runs))}
-    for name in names:
-        results[name] |= peaks[name]
-    print_table("Memory of train.py", peaks)
-
-
-def fresh_processes(n):
-    """A pool of n processes that do one thing each and end."""
-    return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1)
+        for name, peak in zip(names, pool.map(run_train, runs)):
+            results[name]["peak_mb"] = peak
+    print_table("Memory of train.py", {name: {"peak_mb": results[name]["peak_mb"]} for name in names})
 
 
 def run_train(settings):
@@ -228,56 +214,45 @@ def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def measure_throughput(results):
-    """Training sequences per second of a process with one thread, with `cores` threads, and of two with one thread each."""
+def measure_throughput(results, names):
+    """Training sequences per second of a process with one thread, with `cores` threads, and of two with a thread each."""
     steps, batch_size = max(2, repetitions // 2), CONFIGURATIONS["doorkey"]["batch_size"]
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as one, ProcessPoolExecutor(1, mp_context=spawn) as other:
-
-        def train(pools, n):
-            """Seconds until the last of them is done. They start together: what they need is there since the first call."""
-            return max(done.result() for done in [pool.submit(take_steps, "doorkey", n, steps) for pool in pools])
-
-        turns = {f"threads_{n}": lambda n=n: train([one], n) for n in sorted({1, cores})}
-        turns["processes_2"] = lambda: train([one, other], 1)
+    with ProcessPoolExecutor(1, SPAWN) as one, ProcessPoolExecutor(1, SPAWN) as other:
+        # Until the last is done. They start together: whatever they need they have made in the warm-up.
+        wait = lambda pools, n: max(done.result() for done in [p.submit(take_steps, "doorkey", n, steps) for p in pools])
+        turns = {f"threads_{n}": lambda n=n: wait([one], n) for n in sorted({1, cores})}
+        turns["processes_2"] = lambda: wait([one, other], 1)
         taken = take_turns(turns.values(), rounds, warm_up=1)
     rates = [batch_size * steps / statistics.median(seconds for _, seconds in mine) for mine in taken]
     rates[-1] *= 2
-    results["throughput"] = {name: {"sequences_per_s": rate, "ratio": rate / rates[0]} for name, rate in zip(turns, rates)}
-    print_table("Training on DoorKey", results["throughput"])
+    table = {name: {"sequences_per_s": rate, "ratio": rate / rates[0]} for name, rate in zip(turns, rates)}
+    print_table("Training on DoorKey", table)
+    results["throughput"] = table
 
 
 def take_steps(name, threads, steps):
     """In a process of its own: the seconds of training steps."""
     torch.set_num_threads(threads)
-    [turns] = take_turns([lasting_trainer(name)], steps, warm_up=1)
+    [turns] = take_turns([lasting_step(name)], steps, warm_up=1)
     return sum(seconds for seconds, _ in turns)
 
 
-@functools.cache
-def lasting_trainer(name):
-    return trainer(CONFIGURATIONS[name], trajectories(CONFIGURATIONS[name])[0])[1]
-
-
 # ---- evaluation ------------------------------------------------------------------------------------------------------
-
-
-def measure_validation(results):
+def measure_validation(results, names):
     """The losses of eight tasks on DoorKey, and before them the questions and the exact limits."""
     configuration = CONFIGURATIONS["doorkey"]
-    train, held_out = trajectories(configuration)
-    network = trainer(configuration, train)[0].eval()
+    network, held_out = trainer(configuration)[0].eval(), trajectories("doorkey", 500, 0)[1]
     ask = lambda: evaluate.questions(held_out, masks.MIXTURE, sequences, configuration["context"], evaluate.VALIDATION_SEED)
     [[(questions_s, asked)]] = take_turns([ask], 1, warm_up=0)
     [[(limits_s, exact)]] = take_turns([lambda: evaluate.limits(held_out, asked)], 1, warm_up=0)
-    cost = {"questions_s": questions_s, "limits_s": limits_s}
-    for n, mine in by_threads(lambda n: evaluate.losses(network, asked, exact)).items():
-        cost[f"losses_threads_{n}_s"] = median_ms(mine) / 1000
+    turns = by_threads(lambda n: evaluate.losses(network, asked, exact))
+    cost = {f"losses_threads_{n}_s": median_ms(mine) / 1000 for n, mine in turns.items()}
+    cost |= {"questions_s": questions_s, "limits_s": limits_s}
     print_table(f"Validation on DoorKey, {len(asked)} tasks x {sequences:,} sequences", {"doorkey": cost})
     results |= {"validation_s": cost["losses_threads_1_s"], "validation": cost | {"sequences": sequences}}
 
 
-def measure_rollout(results):
+def measure_rollout(results, names):
     """Maze2D episodes played by the published model at T=10: seconds in the model, in physics, and in all the rest."""
     cost = {}
     for n, mine in by_threads(play).items():
@@ -290,27 +265,22 @@ def play(threads):
     """One rollout: {"total_s", "model_s", "physics_s", "rest_s"}."""
     import maze2d
 
-    configuration = CONFIGURATIONS["maze2d_10"]
-    network = trainer(configuration, trajectories(configuration)[0])[0].eval()
+    network = trainer(CONFIGURATIONS["maze2d_10"])[0].eval()
     env = maze2d.Maze2D("medium", rollouts, evaluate.ROLLOUT_SEED, threads=threads)
-    network.forward, in_model = timed(network.forward)
-    env.step, in_physics = timed(env.step)
-    [[(total, _)]] = take_turns([lambda: evaluate.rollout(network, env)], 1, warm_up=0)
-    model, physics = sum(in_model), sum(in_physics)
-    return {"total_s": total, "model_s": model, "physics_s": physics, "rest_s": total - model - physics}
+    seconds = {"total_s": 0.0, "model_s": 0.0, "physics_s": 0.0}
 
+    def timed(part, function):
+        def wrapper(*arguments, **named):
+            begin = time.perf_counter()
+            result = function(*arguments, **named)
+            seconds[part] += time.perf_counter() - begin
+            return result
 
-def timed(function):
-    """The function, and a list to which every call of it adds its seconds."""
-    seconds = []
+        return wrapper
 
-    def wrapper(*arguments, **named):
-        begin = time.perf_counter()
-        result = function(*arguments, **named)
-        seconds.append(time.perf_counter() - begin)
-        return result
-
-    return wrapper, seconds
+    network.forward, env.step = timed("model_s", network.forward), timed("physics_s", env.step)
+    timed("total_s", evaluate.rollout)(network, env)
+    return seconds | {"rest_s": seconds["total_s"] - seconds["model_s"] - seconds["physics_s"]}
 
 
 def by_threads(function):
@@ -322,15 +292,14 @@ def by_threads(function):
 
 
 # ---- on demand: growth, torch.compile, the profiler ------------------------------------------------------------------
-
-
-def measure_growth(results):
+def measure_growth(results, names):
     """A step at other contexts, widths and batches, each in a process of its own for the sake of its memory."""
     base = CONFIGURATIONS["doorkey"] | {"dropout": 0.0}  # so that attention is its products and a softmax
-    with fresh_processes(1) as pool:
+    with ProcessPoolExecutor(1, **FRESH) as pool:
         rows = list(pool.map(functools.partial(grow, repetitions, threads), [base | shape for shape in GROWTH]))
-    print_table("How a step of the DoorKey model grows (no dropout; n_ff = width)", dict(enumerate(rows)))
-    print("\n" + attention_sentence(rows[: sum("context" in shape for shape in GROWTH)]))
+    labels = ["{} {}".format(*next(iter(shape.items()))) for shape in GROWTH]
+    print_table("How a step of the DoorKey model grows (no dropout; n_ff = n_embd)", dict(zip(labels, rows)))
+    print("\n" + attention_sentence([row for row, shape in zip(rows, GROWTH) if "context" in shape]))
     results["growth"] = rows
 
 
@@ -342,7 +311,8 @@ def grow(repetitions, threads, configuration):
     _, step = trainer(configuration, data.Trajectories(factors, noise))
     take_turns([step], 2, warm_up=0)
     peak = peak_mb()  # before attention on its own adds to it
-    steps, alone = (median_ms(mine) for mine in take_turns([step, attention(configuration)], repetitions, 1, patience=10))
+    turns = max(3, repetitions // 10)  # the largest of these steps take seconds
+    steps, alone = (median_ms(mine) for mine in take_turns([step, attention(configuration)], turns, warm_up=1))
     shape = {"context": configuration["context"], "width": configuration["n_embd"], "batch": configuration["batch_size"]}
     return shape | {"step_ms": steps, "attention_ms": alone, "attention_share": alone / steps, "peak_mb": peak}
 
@@ -362,54 +332,42 @@ def attention(configuration):
 
 def attention_sentence(rows):
     """From which of the measured contexts on attention is more than half of a step. rows: by rising context."""
-    most = [row["context"] for row in rows if row["attention_share"] > 0.5]
-    if not most:
-        return f"Attention is less than half of a step up to a context of {rows[-1]['context']}, where it is {rows[-1]['attention_share']:.0%}."
-    below = [row["context"] for row in rows if row["context"] < most[0]]
-    return f"Attention is more than half of a step at a context of {most[0]}" + (f", and not yet at {below[-1]}." if below else ".")
+    said = [f"{row['attention_share']:.0%} of a step at a context of {row['context']}" for row in rows]
+    over = [row["context"] for row in rows if row["attention_share"] > 0.5]
+    return f"Attention is {', '.join(said)}: more than half " + (f"from {over[0]} on." if over else "at none of them.")
 
 
-def measure_compile(results):
+def measure_compile(results, names):
     """What torch.compile gains in a step and costs before, and after how many steps that is paid. Says so if it fails."""
-    results["compile"] = {}
-    for name in measured(results):
-        train, _ = trajectories(CONFIGURATIONS[name])
+    results["compile"] = cost = {}
+    for name in names:
         try:
-            plain, compiled = (trainer(CONFIGURATIONS[name], train, compiled=choice)[1] for choice in (False, True))
-            [first] = take_turns([compiled], 3, warm_up=0)
-            plain_ms, compiled_ms = (median_ms(mine) for mine in take_turns([plain, compiled], repetitions))
+            steps = [trainer(CONFIGURATIONS[name], compiled=choice)[1] for choice in (False, True)]
+            warm_up = sum(seconds for seconds, _ in take_turns(steps[1:], 3, warm_up=0)[0])
+            plain, compiled = (median_ms(mine) for mine in take_turns(steps, repetitions))
+            pays = math.ceil(1000 * warm_up / (plain - compiled)) if compiled < plain else "never"
+            cost[name] = {"plain_ms": plain, "compiled_ms": compiled, "warm_up_s": warm_up, "pays_after_steps": pays}
         except Exception as error:  # no compiler, an operator it does not know: whatever stops it is the result
-            results["compile"][name] = {"failed": " ".join(str(error).split())[:200] or type(error).__name__}
-            print(f"\ntorch.compile fails on {name}: {results['compile'][name]['failed']}")
-            continue
-        wait = sum(seconds for seconds, _ in first)
-        pays = math.ceil(1000 * wait / (plain_ms - compiled_ms)) if compiled_ms < plain_ms else None
-        print(f"\ntorch.compile on {name}: {show(plain_ms)} ms a step become {show(compiled_ms)} after {wait:.0f} s of compiling; "
-              + (f"it pays after {pays:,} steps" if pays else "it never pays"))  # fmt: skip
-        results["compile"][name] = {"plain_ms": plain_ms, "step_ms": compiled_ms, "warm_up_s": wait, "pays_after_steps": pays}
+            cost[name] = {"failed": " ".join(str(error).split())[:200] or type(error).__name__}
+            print(f"\ntorch.compile fails on {name}: {cost[name]['failed']}")
+    print_table("With torch.compile", {name: row for name, row in cost.items() if "failed" not in row})
 
 
-def write_profile(results):
+def measure_profile(results, names):
     """A table of operators per configuration, the costliest first, over ten steps."""
     path, tables = os.path.join(os.path.dirname(json), "profile.txt"), []
-    for name in measured(results):
-        _, step = trainer(CONFIGURATIONS[name], trajectories(CONFIGURATIONS[name])[0])
+    for name in names:
+        _, step = trainer(CONFIGURATIONS[name])
         take_turns([step], 3)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
             take_turns([step], 10, warm_up=0)
         tables.append(f"{name}: ten steps\n{profiler.key_averages().table(sort_by='self_cpu_time_total', row_limit=40)}")
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write("\n\n".join(tables))
-    os.replace(path + ".tmp", path)
     print(f"\nwrote {path}")
 
 
 # ---- small things ----------------------------------------------------------------------------------------------------
-
-MEASUREMENTS = {"steps": measure_steps, "memory": measure_memory, "throughput": measure_throughput, "validation": measure_validation,
-                "rollout": measure_rollout, "growth": measure_growth, "compile": measure_compile, "profile": write_profile}  # fmt: skip
-
-
 def check_settings():
     """Refuse what cannot work before minutes have passed."""
     for key in ("repetitions", "rounds", "sequences", "rollouts", "threads"):
@@ -427,16 +385,6 @@ def chosen(text):
     return [name for name in text.split(",") if name]
 
 
-def measured(results):
-    """The configurations to be measured."""
-    return [name for name in CONFIGURATIONS if results[name] is not None]
-
-
-def trajectories(configuration):
-    """Those to train on, and those to validate on."""
-    return data.train_and_validation(configuration["dataset"], configuration["num_trajectories"], configuration["data_seed"])
-
-
 def maze_is_there():
     try:
         return data.environment("maze2d-medium", 1, 0) is not None
@@ -446,19 +394,16 @@ def maze_is_there():
 
 def cpu():
     """The processor's name."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+    with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo", encoding="utf-8") as file:
+        return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
     return platform.processor() or platform.machine()
 
 
-def print_table(title, rows, names=None):
-    """Markdown, fit for a README. rows: {name: {column: value}}, of which `names` are shown, by default all."""
-    names = list(rows) if names is None else names
-    columns = list(rows[names[0]]) if names else []
+def print_table(title, rows):
+    """Markdown, fit for a README. rows: {name: {column: value}}."""
+    columns = ["", *next(iter(rows.values()), [])]
     print(f"\n{title}\n")
-    for cells in (["", *columns], ["---"] * (len(columns) + 1), *([name, *rows[name].values()] for name in names)):
+    for cells in (columns, ["---"] * len(columns), *([name, *row.values()] for name, row in rows.items())):
         print("| " + " | ".join(show(cell).replace("_", " ") for cell in cells) + " |", flush=True)
 
 
