@@ -2,7 +2,6 @@
 
     python bench.py --json=bench.json                         # under 3 minutes on two idle cores
     python bench.py --measure=steps --configurations=doorkey  # only what a DoorKey training step costs
-    python bench.py --measure= --growth=True                  # only how a step grows with context, width and batch
 
 It prints Markdown tables and writes the numbers as JSON. Times are medians, and what is compared takes turns, so that a
 busy machine hits both sides; it should be idle all the same. The models are the published ones (hidden="zero", no other
@@ -16,6 +15,7 @@ Before this: train.py, whose step is repeated here (tests/test_bench.py: to the 
 
 import contextlib
 import functools
+import importlib.util
 import io
 import itertools
 import math
@@ -36,6 +36,7 @@ import configurator
 import data
 import evaluate
 import masks
+import maze2d
 from model import ModelConfig, build, configure_optimizer, loss, num_params
 
 # ---- settings --------------------------------------------------------------------------------------------------------
@@ -57,17 +58,18 @@ PUBLISHED = {  # by the names of train.py's settings
     "n_embd": 128, "n_ff": 128, "hidden": "zero", "norm": "post", "task": "random", "batch_size": 100,
     "learning_rate": 1e-4, "weight_decay": 1e-4, "grad_clip": 0.5,
 }  # fmt: skip
-DOORKEY = PUBLISHED | {"dataset": "doorkey", "num_trajectories": 500, "n_layer": 2, "n_head": 8, "dropout": 0.1}
-MAZE = PUBLISHED | {"dataset": "maze2d-medium", "num_trajectories": 900, "n_layer": 4, "n_head": 16, "dropout": 0.0}
-CONFIGURATIONS = {"doorkey": DOORKEY | {"context": 10}, "maze2d_5": MAZE | {"context": 5}, "maze2d_10": MAZE | {"context": 10}}
+DOORKEY = {"dataset": "doorkey", "num_trajectories": 500, "n_layer": 2, "n_head": 8, "dropout": 0.1, "context": 10}
+MAZE = {"dataset": "maze2d-medium", "num_trajectories": 900, "n_layer": 4, "n_head": 16, "dropout": 0.0}
+CONFIGURATIONS = {"doorkey": PUBLISHED | DOORKEY} | {f"maze2d_{T}": PUBLISHED | MAZE | {"context": T} for T in (5, 10)}
 GROWTH = [{"context": T} for T in (10, 50, 200)] + [{"n_embd": d, "n_ff": d} for d in (64, 256, 512)]
 GROWTH += [{"batch_size": B} for B in (25, 400)]
-MEASUREMENTS = ("steps", "memory", "throughput", "validation", "rollout", "growth", "compile", "profile")
-SPAWN = multiprocessing.get_context("spawn")  # processes that begin with nothing of ours ...
-FRESH = {"mp_context": SPAWN, "max_tasks_per_child": 1}  # ... and end after one task
 PARTS = ("data", "masks", "forward", "backward", "optimiser")  # of a training step
+MEASUREMENTS = ("steps", "memory", "throughput", "validation", "rollout", "growth", "compile", "profile")
+processes = functools.partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
+fresh_processes = functools.partial(processes, max_tasks_per_child=1)
+median_ms = lambda turns: 1000 * statistics.median(seconds for seconds, _ in turns)
+chosen = lambda text: [name for name in text.split(",") if name]
 trajectories = functools.cache(data.train_and_validation)
-heads = lambda c: (c["batch_size"] * c["n_head"], c["context"], c["n_embd"] // c["n_head"])  # batch x heads, T, head size
 lasting_step = functools.cache(lambda name: trainer(CONFIGURATIONS[name])[1])  # the same at every call in a process
 
 
@@ -76,14 +78,13 @@ def main():
     check_settings()
     torch.set_num_threads(threads)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # processes at work in the last minute, on average
-    results = dict.fromkeys([*CONFIGURATIONS, "rollout_1000_s", "validation_s"])  # None: not measured
-    results |= {"threads": threads, "torch": torch.__version__, "cpu": cpu(), "cpu_count": os.cpu_count(), "load": load}
-    maze = maze_is_there()
+    maze = all(importlib.util.find_spec(package) for package in ("d4rl", "mujoco"))
     names = [name for name in chosen(configurations) if maze or name == "doorkey"]
-    results |= {name: {} for name in names}
-    print(f"torch {torch.__version__} on {cpu()}, {os.cpu_count()} cores; {threads} thread(s) where nothing else is said")
+    results = dict.fromkeys([*CONFIGURATIONS, "rollout_1000_s", "validation_s"]) | {name: {} for name in names}
+    results |= {"threads": threads, "torch": torch.__version__, "cpu": cpu(), "cpu_count": os.cpu_count(), "load": load}
+    print(f"torch {torch.__version__} on {cpu()}, {os.cpu_count()} cores; threads: {threads}, unless said otherwise")
     if load > 0.5:
-        print(f"WARNING: this machine is busy (load average {load:.1f}): times, and above all on two threads, will be too long")
+        print(f"WARNING: this machine is busy (load average {load:.1f}): all is slower, two threads most of all")
     if not maze:
         print("NOTE: without d4rl there is no Maze2D to measure (see requirements-maze.txt)")
     for name in chosen(measure) + [name for name in MEASUREMENTS[5:] if globals()[name]]:
@@ -108,8 +109,7 @@ def measure_steps(results, names):
         cost["times_limit"] = cost["step_ms"] / cost["gemm_ms"]
         cost["times_all_products"] = cost["step_ms"] / (cost["gemm_ms"] + cost["bmm_ms"])
         results[name] |= cost | {"parameters": num_params(network)}
-    print_table("A training step (gemm: the products of linear layers, the limit; bmm: attention's)",
-                {name: results[name] for name in names})  # fmt: skip
+    print_table("A training step (gemm: linear products; bmm: attention's)", {name: results[name] for name in names})
 
 
 def trainer(configuration, train=None, compiled=False):
@@ -121,7 +121,8 @@ def trainer(configuration, train=None, compiled=False):
     stepping = torch.compile(network) if compiled else network
     optimizer = configure_optimizer(network, configuration["learning_rate"], configuration["weight_decay"])
     values, lengths, weights = train.tensors(), torch.as_tensor(train.lengths), {f.name: 1.0 for f in network.factors}
-    B, T, numbers, generator = configuration["batch_size"], configuration["context"], itertools.count(), torch.Generator()
+    B, T, task = (configuration[key] for key in ("batch_size", "context", "task"))
+    generator, numbers = torch.Generator(), itertools.count()
 
     def step():
         clock = [time.perf_counter()]
@@ -130,7 +131,7 @@ def trainer(configuration, train=None, compiled=False):
         torch.manual_seed(for_dropout)
         batch = data.sample_windows(values, lengths, B, T, generator.manual_seed(for_batch))
         tick()
-        see, predict = masks.draw(configuration["task"], B, T, generator)
+        see, predict = masks.draw(task, B, T, generator)
         tick()
         value, _ = loss(stepping(batch, see), batch, predict, network.factors, weights)
         tick()
@@ -160,13 +161,18 @@ def linear_products(network, configuration):
 
 def attention_products(configuration):
     """A function that computes the six batched products of every attention layer, and nothing else."""
-    (n, T, hs), jobs = heads(configuration), []
+    (n, T, hs), jobs = head_shape(configuration), []
     for _ in range(configuration["n_layer"]):
         q, k, v, y = torch.randn(4, n, T, hs)  # y: the gradient of the output
         weights, scores = torch.randn(2, n, T, T)  # scores: their gradient
         jobs += [(a, b, torch.empty(n, T, T)) for a, b in ((q, k.mT), (y, v.mT))]
         jobs += [(a, b, torch.empty(n, T, hs)) for a, b in ((weights, v), (weights.mT, y), (scores, k), (scores.mT, q))]
     return lambda: [torch.bmm(a, b, out=out) for a, b, out in jobs]
+
+
+def head_shape(configuration):
+    d, n_head = configuration["n_embd"], configuration["n_head"]
+    return configuration["batch_size"] * n_head, configuration["context"], d // n_head
 
 
 def take_turns(functions, turns, warm_up=3):
@@ -181,14 +187,10 @@ def take_turns(functions, turns, warm_up=3):
     return taken
 
 
-def median_ms(turns):
-    return 1000 * statistics.median(seconds for seconds, _ in turns)
-
-
 # ---- in processes of their own: memory and throughput ----------------------------------------------------------------
 def measure_memory(results, names):
     """The most that train.py holds, evaluations included. All run at once: nothing is timed."""
-    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(len(names) or 1, **FRESH) as pool:
+    with tempfile.TemporaryDirectory() as folder, fresh_processes(len(names) or 1) as pool:
         runs = [CONFIGURATIONS[name] | {"out_dir": os.path.join(folder, name), "max_iters": 5} for name in names]
         for name, peak in zip(names, pool.map(run_train, runs)):
             results[name]["peak_mb"] = peak
@@ -215,34 +217,33 @@ def peak_mb():
 
 
 def measure_throughput(results, names):
-    """Training sequences per second of a process with one thread, with `cores` threads, and of two with a thread each."""
-    steps, batch_size = max(2, repetitions // 2), CONFIGURATIONS["doorkey"]["batch_size"]
-    with ProcessPoolExecutor(1, SPAWN) as one, ProcessPoolExecutor(1, SPAWN) as other:
+    """Training sequences per second of one process on one thread, on `cores` threads, and of two on one thread each."""
+    steps = max(2, repetitions // 2)
+    with processes(1) as one, processes(1) as other:
         # Until the last is done. They start together: whatever they need they have made in the warm-up.
-        wait = lambda pools, n: max(done.result() for done in [p.submit(take_steps, "doorkey", n, steps) for p in pools])
+        wait = lambda pools, n: max(done.result() for done in [pool.submit(take_steps, n, steps) for pool in pools])
         turns = {f"threads_{n}": lambda n=n: wait([one], n) for n in sorted({1, cores})}
         turns["processes_2"] = lambda: wait([one, other], 1)
         taken = take_turns(turns.values(), rounds, warm_up=1)
-    rates = [batch_size * steps / statistics.median(seconds for _, seconds in mine) for mine in taken]
+    sequences = steps * CONFIGURATIONS["doorkey"]["batch_size"]
+    rates = [sequences / statistics.median(seconds for _, seconds in mine) for mine in taken]
     rates[-1] *= 2
-    table = {name: {"sequences_per_s": rate, "ratio": rate / rates[0]} for name, rate in zip(turns, rates)}
-    print_table("Training on DoorKey", table)
-    results["throughput"] = table
+    results["throughput"] = {name: {"sequences_per_s": x, "ratio": x / rates[0]} for name, x in zip(turns, rates)}
+    print_table("Training on DoorKey", results["throughput"])
 
 
-def take_steps(name, threads, steps):
-    """In a process of its own: the seconds of training steps."""
+def take_steps(threads, steps):
+    """In a process of its own: the seconds of training steps, always of the same training."""
     torch.set_num_threads(threads)
-    [turns] = take_turns([lasting_step(name)], steps, warm_up=1)
+    [turns] = take_turns([lasting_step("doorkey")], steps, warm_up=1)
     return sum(seconds for seconds, _ in turns)
 
 
 # ---- evaluation ------------------------------------------------------------------------------------------------------
 def measure_validation(results, names):
     """The losses of eight tasks on DoorKey, and before them the questions and the exact limits."""
-    configuration = CONFIGURATIONS["doorkey"]
-    network, held_out = trainer(configuration)[0].eval(), trajectories("doorkey", 500, 0)[1]
-    ask = lambda: evaluate.questions(held_out, masks.MIXTURE, sequences, configuration["context"], evaluate.VALIDATION_SEED)
+    network, held_out = trainer(CONFIGURATIONS["doorkey"])[0].eval(), trajectories("doorkey", 500, 0)[1]
+    ask = lambda: evaluate.questions(held_out, masks.MIXTURE, sequences, DOORKEY["context"], evaluate.VALIDATION_SEED)
     [[(questions_s, asked)]] = take_turns([ask], 1, warm_up=0)
     [[(limits_s, exact)]] = take_turns([lambda: evaluate.limits(held_out, asked)], 1, warm_up=0)
     turns = by_threads(lambda n: evaluate.losses(network, asked, exact))
@@ -254,17 +255,14 @@ def measure_validation(results, names):
 
 def measure_rollout(results, names):
     """Maze2D episodes played by the published model at T=10: seconds in the model, in physics, and in all the rest."""
-    cost = {}
-    for n, mine in by_threads(play).items():
-        cost[f"threads_{n}"] = {key: statistics.median(result[key] for _, result in mine) for key in mine[0][1]}
+    median = lambda mine: {key: statistics.median(split[key] for _, split in mine) for key in mine[0][1]}
+    cost = {f"threads_{n}": median(mine) for n, mine in by_threads(play).items()}
     print_table(f"{rollouts:,} Maze2D rollouts x 200 steps at T=10", cost)
     results |= {"rollout_1000_s": cost[f"threads_{cores}"]["total_s"], "rollout": cost | {"episodes": rollouts}}
 
 
 def play(threads):
     """One rollout: {"total_s", "model_s", "physics_s", "rest_s"}."""
-    import maze2d
-
     network = trainer(CONFIGURATIONS["maze2d_10"])[0].eval()
     env = maze2d.Maze2D("medium", rollouts, evaluate.ROLLOUT_SEED, threads=threads)
     seconds = {"total_s": 0.0, "model_s": 0.0, "physics_s": 0.0}
@@ -295,12 +293,12 @@ def by_threads(function):
 def measure_growth(results, names):
     """A step at other contexts, widths and batches, each in a process of its own for the sake of its memory."""
     base = CONFIGURATIONS["doorkey"] | {"dropout": 0.0}  # so that attention is its products and a softmax
-    with ProcessPoolExecutor(1, **FRESH) as pool:
-        rows = list(pool.map(functools.partial(grow, repetitions, threads), [base | shape for shape in GROWTH]))
-    labels = ["{} {}".format(*next(iter(shape.items()))) for shape in GROWTH]
-    print_table("How a step of the DoorKey model grows (no dropout; n_ff = n_embd)", dict(zip(labels, rows)))
-    print("\n" + attention_sentence([row for row, shape in zip(rows, GROWTH) if "context" in shape]))
-    results["growth"] = rows
+    with fresh_processes(1) as pool:
+        costs = pool.map(functools.partial(grow, repetitions, threads), [base | shape for shape in GROWTH])
+        labels = ["{} {}".format(*next(iter(shape.items()))) for shape in GROWTH]
+        results["growth"] = rows = dict(zip(labels, costs))
+    print_table("How a step of the DoorKey model grows (no dropout; n_ff = n_embd)", rows)
+    print("\n" + attention_sentence([row for label, row in rows.items() if label.startswith("context")]))
 
 
 def grow(repetitions, threads, configuration):
@@ -313,13 +311,13 @@ def grow(repetitions, threads, configuration):
     peak = peak_mb()  # before attention on its own adds to it
     turns = max(3, repetitions // 10)  # the largest of these steps take seconds
     steps, alone = (median_ms(mine) for mine in take_turns([step, attention(configuration)], turns, warm_up=1))
-    shape = {"context": configuration["context"], "width": configuration["n_embd"], "batch": configuration["batch_size"]}
+    shape = {key: configuration[key] for key in ("context", "n_embd", "batch_size")}
     return shape | {"step_ms": steps, "attention_ms": alone, "attention_share": alone / steps, "peak_mb": peak}
 
 
 def attention(configuration):
-    """A function that computes attention's products and softmax in all layers, forward and backward, and nothing else."""
-    n, T, hs = heads(configuration)
+    """A function that computes attention's products and softmax, forward and backward, and nothing else."""
+    n, T, hs = head_shape(configuration)
     q, k, v = (torch.randn(n, T, hs, requires_grad=True) for _ in range(3))
     gradient = torch.randn(n, T, hs)
 
@@ -331,14 +329,14 @@ def attention(configuration):
 
 
 def attention_sentence(rows):
-    """From which of the measured contexts on attention is more than half of a step. rows: by rising context."""
+    """How much of a step attention is, and from which of the measured contexts on more than half. rows: by context."""
     said = [f"{row['attention_share']:.0%} of a step at a context of {row['context']}" for row in rows]
-    over = [row["context"] for row in rows if row["attention_share"] > 0.5]
-    return f"Attention is {', '.join(said)}: more than half " + (f"from {over[0]} on." if over else "at none of them.")
+    over = [f"from {row['context']} on" for row in rows if row["attention_share"] > 0.5]
+    return f"Attention is {', '.join(said)}: more than half {(over or ['at none of them'])[0]}."
 
 
 def measure_compile(results, names):
-    """What torch.compile gains in a step and costs before, and after how many steps that is paid. Says so if it fails."""
+    """What torch.compile gains in a step and costs before, and after how many steps that is paid, or why it fails."""
     results["compile"] = cost = {}
     for name in names:
         try:
@@ -361,13 +359,12 @@ def measure_profile(results, names):
         take_turns([step], 3)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
             take_turns([step], 10, warm_up=0)
-        tables.append(f"{name}: ten steps\n{profiler.key_averages().table(sort_by='self_cpu_time_total', row_limit=40)}")
+        tables.append(f"{name}: ten steps\n" + profiler.key_averages().table("self_cpu_time_total", row_limit=40))
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n\n".join(tables))
     print(f"\nwrote {path}")
 
 
-# ---- small things ----------------------------------------------------------------------------------------------------
 def check_settings():
     """Refuse what cannot work before minutes have passed."""
     for key in ("repetitions", "rounds", "sequences", "rollouts", "threads"):
@@ -381,19 +378,7 @@ def check_settings():
         raise ValueError(f"json={json!r} cannot be written: it is a folder, or lies in one that does not exist")
 
 
-def chosen(text):
-    return [name for name in text.split(",") if name]
-
-
-def maze_is_there():
-    try:
-        return data.environment("maze2d-medium", 1, 0) is not None
-    except ValueError:
-        return False
-
-
 def cpu():
-    """The processor's name."""
     with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo", encoding="utf-8") as file:
         return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
     return platform.processor() or platform.machine()
