@@ -103,9 +103,8 @@ def measure_steps(results, names):
         network, step = trainer(configuration)
         products = linear_products(network, configuration), attention_products(configuration)
         steps, gemm, bmm = take_turns([step, *products], repetitions)
-        cost = {"step_ms": median_ms(steps)}
-        cost |= {f"{part}_ms": 1000 * statistics.median(parts[part] for _, parts in steps) for part in PARTS}
-        cost |= {"gemm_ms": median_ms(gemm), "bmm_ms": median_ms(bmm)}
+        parts = {f"{part}_ms": 1000 * statistics.median(split[part] for _, split in steps) for part in PARTS}
+        cost = {"step_ms": median_ms(steps), **parts, "gemm_ms": median_ms(gemm), "bmm_ms": median_ms(bmm)}
         cost["times_limit"] = cost["step_ms"] / cost["gemm_ms"]
         cost["times_all_products"] = cost["step_ms"] / (cost["gemm_ms"] + cost["bmm_ms"])
         results[name] |= cost | {"parameters": num_params(network)}
@@ -171,8 +170,8 @@ def attention_products(configuration):
 
 
 def head_shape(configuration):
-    d, n_head = configuration["n_embd"], configuration["n_head"]
-    return configuration["batch_size"] * n_head, configuration["context"], d // n_head
+    B, T, d, n_head = (configuration[key] for key in ("batch_size", "context", "n_embd", "n_head"))
+    return B * n_head, T, d // n_head
 
 
 def take_turns(functions, turns, warm_up=3):
@@ -225,9 +224,8 @@ def measure_throughput(results, names):
         turns = {f"threads_{n}": lambda n=n: wait([one], n) for n in sorted({1, cores})}
         turns["processes_2"] = lambda: wait([one, other], 1)
         taken = take_turns(turns.values(), rounds, warm_up=1)
-    sequences = steps * CONFIGURATIONS["doorkey"]["batch_size"]
-    rates = [sequences / statistics.median(seconds for _, seconds in mine) for mine in taken]
-    rates[-1] *= 2
+    trained = [steps * PUBLISHED["batch_size"] * (2 if name == "processes_2" else 1) for name in turns]
+    rates = [n / statistics.median(seconds for _, seconds in mine) for n, mine in zip(trained, taken)]
     results["throughput"] = {name: {"sequences_per_s": x, "ratio": x / rates[0]} for name, x in zip(turns, rates)}
     print_table("Training on DoorKey", results["throughput"])
 
@@ -297,7 +295,7 @@ def measure_growth(results, names):
         costs = pool.map(functools.partial(grow, repetitions, threads), [base | shape for shape in GROWTH])
         labels = ["{} {}".format(*next(iter(shape.items()))) for shape in GROWTH]
         results["growth"] = rows = dict(zip(labels, costs))
-    print_table("How a step of the DoorKey model grows (no dropout; n_ff = n_embd)", rows)
+    print_table("How the step of the first row grows (DoorKey, no dropout, n_ff = n_embd)", rows)
     print("\n" + attention_sentence([row for label, row in rows.items() if label.startswith("context")]))
 
 
@@ -318,8 +316,7 @@ def grow(repetitions, threads, configuration):
 def attention(configuration):
     """A function that computes attention's products and softmax, forward and backward, and nothing else."""
     n, T, hs = head_shape(configuration)
-    q, k, v = (torch.randn(n, T, hs, requires_grad=True) for _ in range(3))
-    gradient = torch.randn(n, T, hs)
+    q, k, v, gradient = (torch.randn(n, T, hs, requires_grad=True) for _ in range(4))
 
     def layer():
         weights = (torch.bmm(k, q.mT) / math.sqrt(hs)).softmax(dim=1)  # (n, T keys, T queries), as in model.py
@@ -330,9 +327,9 @@ def attention(configuration):
 
 def attention_sentence(rows):
     """How much of a step attention is, and from which of the measured contexts on more than half. rows: by context."""
-    said = [f"{row['attention_share']:.0%} of a step at a context of {row['context']}" for row in rows]
+    said = ", ".join(f"{row['attention_share']:.0%} at {row['context']}" for row in rows)
     over = [f"from {row['context']} on" for row in rows if row["attention_share"] > 0.5]
-    return f"Attention is {', '.join(said)}: more than half {(over or ['at none of them'])[0]}."
+    return f"Attention's share of a step by context: {said}; more than half {(over or ['at none of them'])[0]}."
 
 
 def measure_compile(results, names):
@@ -348,7 +345,8 @@ def measure_compile(results, names):
         except Exception as error:  # no compiler, an operator it does not know: whatever stops it is the result
             cost[name] = {"failed": " ".join(str(error).split())[:200] or type(error).__name__}
             print(f"\ntorch.compile fails on {name}: {cost[name]['failed']}")
-    print_table("With torch.compile", {name: row for name, row in cost.items() if "failed" not in row})
+    if worked := {name: row for name, row in cost.items() if "failed" not in row}:
+        print_table("With torch.compile", worked)
 
 
 def measure_profile(results, names):
@@ -367,7 +365,7 @@ def measure_profile(results, names):
 
 def check_settings():
     """Refuse what cannot work before minutes have passed."""
-    for key in ("repetitions", "rounds", "sequences", "rollouts", "threads"):
+    for key in ("repetitions", "rounds", "sequences", "rollouts", "threads", "cores"):
         if globals()[key] < 1:
             raise ValueError(f"{key}={globals()[key]} must be at least 1")
     for key, allowed in (("measure", MEASUREMENTS), ("configurations", CONFIGURATIONS)):
