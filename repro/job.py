@@ -4,8 +4,8 @@
 
 Everything but the flags below goes to train.py. If the result file is whole and was made with the same settings, there
 is nothing to do; a run that was interrupted goes on from its last checkpoint. Evaluation is on test trajectories
-(DoorKey: 1,000 of another data seed) and, in Maze2D, on fresh episodes that training never played; both for the best
-checkpoint and for the last. Relative paths count from the repository's root, wherever this is called.
+(DoorKey: 1,000 of another data seed) and, in Maze2D, on fresh episodes that training never played; of the best
+checkpoint, and in Maze2D of the last one too. Relative paths count from the repository's root, wherever this is called.
 Read next: jobs.py, which lists the runs of a reproduction; heatmap.py and table.py, which collect them.
 """
 
@@ -34,6 +34,7 @@ import configurator  # torch is imported after training only: a job that is done
 FLAGS = {  # of this script; all others are train.py's
     "result": "",  # the JSON to write
     "sequences": 5000,  # questions per task
+    "tasks": "",  # that are asked; empty: all that the model can do
     "rollouts": 1000,  # episodes in each mode; Maze2D only
     "modes": "",  # of evaluate.ROLLOUT_MODES; empty: those of eval_modes, which training was followed by
     "checkpoint": False,  # not done without its checkpoint, because another run is to start from it
@@ -59,7 +60,7 @@ class Job:
         """What the result depends on: the settings that differ from train.py's, and how it is evaluated."""
         defaults = train_defaults()
         chosen = {k: v for k, v in self.config.items() if k not in FREE and v != defaults[k]}
-        evaluated = {k: self.flags[k] for k in ("sequences", "rollouts", "modes")}
+        evaluated = {k: self.flags[k] for k in ("sequences", "tasks", "rollouts", "modes")}
         return chosen | {f"report_{k}": v for k, v in evaluated.items() if v != FLAGS[k]}
 
 
@@ -191,7 +192,7 @@ def run_train(arguments, log, lock):
 
 
 def measure(job):
-    """{"results": {"best": ..., "last": ...}, ...}: losses and returns of both checkpoints, and what made them."""
+    """{"results": {"best": ...}, ...}: losses of the best checkpoint; in Maze2D returns, and the "last" one's too."""
     import torch
 
     import data
@@ -205,7 +206,8 @@ def measure(job):
     asked, exact = test_questions(split, config["context"], job.flags["sequences"])
     log = read_log(job.out_dir / "log.csv")
     results, iters = {}, {}
-    for which, name in (("best", "best.pt"), ("last", "ckpt.pt")):
+    maze = config["dataset"].startswith("maze2d")
+    for which, name in (("best", "best.pt"), ("last", "ckpt.pt"))[: 1 + maze]:
         path = job.out_dir / name
         saved = load_checkpoint(str(path if path.exists() else job.out_dir / "ckpt.pt"), config["device"])
         iters[which] = saved["iter"]
@@ -213,12 +215,13 @@ def measure(job):
             results["last"] = results["best"]
             continue
         network = from_plain(saved).to(config["device"]).eval()
-        able = evaluate.default_tasks(network.config.model, config["dataset"])
+        able = evaluate.chosen_tasks(job.flags["tasks"], network.config.model, config["dataset"])
         losses = evaluate.losses(network, {task: asked[task] for task in able}, exact)
         results[which] = {"losses": {task: numbers(row) for task, row in losses.items()}}
-        if config["dataset"].startswith("maze2d") and job.flags["rollouts"]:
+        if maze and job.flags["rollouts"]:
             results[which]["rollouts"] = play(network, job, data.train_and_validation(*split)[0])
             results[which]["selection"] = selection(log, saved["iter"])
+    iters["last"] = log["iter"][-1]
     return {"results": results, "iters": iters, "parameters": num_params(network), "log": log}
 
 

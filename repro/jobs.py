@@ -169,7 +169,7 @@ def minigrid(study, seeds):
     first, second = [], []
     for seed in seeds:
         tuned = [run_of(study, "random+finetune", finetune_name(task), seed, *minigrid_finetune(study, task, n),
-                        start=study.out_dir(f"random_s{seed}")) for task in MINIGRID_TASKS]  # fmt: skip
+                        start=study.out_dir(f"random_s{seed}"), tasks=task) for task in MINIGRID_TASKS]  # fmt: skip
         second += tuned
         for row in MINIGRID:
             recipe = minigrid_recipe(study, row, n)
@@ -277,10 +277,13 @@ def settled(recipe, variant):
     return config and f"config/{config}.py", settings
 
 
-def run_of(study, row, name, seed, config, settings, start=None, needed=False):
-    """The Run with these settings. start: out_dir of the run to finetune. needed: others start from its checkpoint."""
+def run_of(study, row, name, seed, config, settings, start=None, needed=False, tasks=""):
+    """The Run with these settings. start: out_dir of the run to finetune. needed: others start from its checkpoint.
+
+    tasks: that it is asked in the end; empty: all that it can do.
+    """
     name = f"{name}_s{seed}"
-    flags = {}
+    flags = {"tasks": tasks} if tasks else {}
     if needed:
         flags["checkpoint"] = True
     if study.world == "maze2d" and study.preset == "paper":  # every policy is asked twice, whatever it was followed by
