@@ -5,14 +5,18 @@ A trajectory is L timesteps of *factors*: `agent_pos`, `key_pos`, `action`, `ret
 the group STATE, ACTION or RETURN; masks (masks.py) hide groups, the model (model.py) embeds and predicts factors.
 
     python data.py make doorkey --n=2000 --seed=0 --out=doorkey.npz    # then: train.py --dataset=doorkey.npz
+    python data.py import hopper_medium-v2.hdf5 --out=out/hopper.npz   # your own data: importing.py
     python data.py info doorkey.npz
 
+Files are mapped into memory, not read: a data set may be larger than the memory, and several runs share one copy.
 Read next: masks.py. The worlds that make trajectories are doorkey.py and maze2d.py.
 """
 
 import argparse
 import json
+import math
 import os
+import struct
 import sys
 import zipfile
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +25,8 @@ import numpy as np
 import torch
 
 GROUPS = ("STATE", "ACTION", "RETURN")  # the order of the last axis of every mask
+CHUNK = 2**22  # numbers that are worked on at a time where a whole data set might not fit into memory
+ALIGNMENT = 64  # bytes: arrays in files begin at multiples of it, so that they can be used where they are mapped
 
 
 @dataclass(frozen=True)
@@ -98,24 +104,70 @@ class Trajectories:
         header = {"factors": [asdict(factor) for factor in self.factors], "world": self.world}
         arrays = {f"values/{name}": array for name, array in self.values.items()}
         arrays |= {f"extras/{name}": array for name, array in self.extras.items()}
-        with open(f"{path}.tmp", "wb") as file:
-            np.savez(file, header=json.dumps(header), lengths=self.lengths, **arrays)
+        write_npz(f"{path}.tmp", {"header": np.array(json.dumps(header)), "lengths": self.lengths} | arrays)
         os.replace(f"{path}.tmp", path)
 
     @staticmethod
     def load(path):
-        """Read what save() wrote. Raises ValueError or OSError, in one sentence, if it is missing, damaged or malformed."""
+        """Map what save() wrote into memory; what is written to the arrays afterwards never reaches the file.
+
+        Raises ValueError or OSError, in one sentence, if it is missing, damaged or malformed.
+        """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            # An array that is not aligned (NumPy's own savez) is copied: PyTorch must not be given it.
+            arrays = {name: np.require(array, requirements="A") for name, array in map_npz(path).items()}
             header = json.loads(str(arrays.pop("header")))
             factors = [Factor.from_plain(f) for f in header["factors"]]
             part = lambda kind: {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(kind + "/")}
             return Trajectories(factors, part("values"), header["world"], arrays["lengths"], part("extras"))
         except FileNotFoundError:
             raise ValueError(f"there is no data file {path}") from None
-        except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+        except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError, struct.error) as error:
             raise ValueError(f"{path} is not a whole trajectory file as data.py saves it: {error}") from None
+
+
+def write_npz(path, arrays):
+    """As np.savez(path, **arrays), but every array begins at a multiple of ALIGNMENT bytes: see map_npz()."""
+    with open(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy")
+            begins = file.tell() + 30 + len(member.filename.encode()) + 4 + 20  # a zip's header, padding's and size's
+            member.extra = struct.pack("<HH", 0xD935, -begins % ALIGNMENT) + bytes(-begins % ALIGNMENT)
+            with archive.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
+
+
+def map_npz(path):
+    """{name: array} of an .npz file, mapped into memory wherever that is possible (np.load would read it all).
+
+    An uncompressed .npz holds its arrays as they are in memory. Pages are read when they are first touched and can be
+    dropped again; writing to an array copies its page (mode "c"), so the file never changes. Compressed arrays are read.
+    """
+    arrays = {}
+    with zipfile.ZipFile(path) as archive, open(path, "rb") as raw:
+        for member in archive.infolist():
+            array = _map(raw, member) if member.compress_type == zipfile.ZIP_STORED else None
+            if array is None:
+                with archive.open(member) as stream:
+                    array = np.lib.format.read_array(stream, allow_pickle=False)
+            arrays[member.filename.removesuffix(".npy")] = array
+    return arrays
+
+
+def _map(raw, member):
+    """The array of an uncompressed member of the zip file `raw`, mapped; None if that cannot be done."""
+    raw.seek(member.header_offset)
+    name, extra = struct.unpack("<26xHH", raw.read(30))  # the lengths of what lies between this header and the content
+    begin = raw.seek(member.header_offset + 30 + name + extra)
+    version = np.lib.format.read_magic(raw)
+    if version > (2, 0):
+        return None
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(raw)
+    content = dtype.itemsize * math.prod(shape)
+    if dtype.hasobject or not shape or not content or raw.tell() - begin + content != member.file_size:
+        return None
+    return np.memmap(raw, dtype, "c", raw.tell(), shape, "F" if fortran else "C")
 
 
 def _check(factor, array, N, L):
@@ -131,7 +183,7 @@ def _check(factor, array, N, L):
         raise ValueError(f"factor {factor.name} holds {array.dtype}; the classes of a categorical factor are integers")
     if factor.kind == "categorical" and not (0 <= array.min() and array.max() < factor.size):
         raise ValueError(f"factor {factor.name} has classes {array.min()}..{array.max()}; it needs 0..{factor.size - 1}")
-    if factor.kind == "continuous" and not np.isfinite(array).all():
+    if factor.kind == "continuous" and not np.isfinite([array.min(), array.max()]).all():  # both carry NaN along
         raise ValueError(f"factor {factor.name} has a value that is not finite (NaN or infinity)")
 
 
@@ -145,13 +197,36 @@ def normalise(trajectories):
         if factor.kind == "continuous":
             mean, std, step_std = np.zeros(factor.size), np.ones(factor.size), np.ones(factor.size)
             if factor.group != "ACTION":
-                values, valid = trajectories.values[factor.name], trajectories.valid()
-                mean, std = values[valid].mean(axis=0, dtype=np.float64), values[valid].std(axis=0, dtype=np.float64)
-                step_std = np.diff(values, axis=1)[valid[:, 1:]].std(axis=0, dtype=np.float64)
+                mean, std = moments(lambda: chunks(trajectories, factor.name))
+                _, step_std = moments(lambda: chunks(trajectories, factor.name, np.diff))
             scale = lambda x: tuple(np.where(x > 1e-6, x, 1.0).tolist())  # a constant dimension has nothing to scale
             factor = replace(factor, mean=tuple(mean.tolist()), std=scale(std), step_std=scale(step_std))
         factors.append(factor)
     return replace(trajectories, factors=factors)
+
+
+def moments(parts):
+    """Mean and standard deviation (k,) of the rows of all arrays (rows, k) that parts() yields, in two passes."""
+    rows, total, squares = 0, 0.0, 0.0
+    for part in parts():
+        rows, total = rows + len(part), total + part.sum(axis=0, dtype=np.float64)
+    mean = total / max(rows, 1)
+    for part in parts():
+        squares = squares + np.square(part - mean).sum(axis=0)
+    return mean, np.sqrt(squares / max(rows, 1))
+
+
+def chunks(trajectories, name, change=lambda values, axis: values):
+    """Yield the entries of a factor that are not padding, (entries,) or (entries, k), some trajectories at a time.
+
+    change: np.diff, for the differences of neighbouring timesteps instead.
+    """
+    array = trajectories.values[name]
+    step = max(1, CHUNK // array[0].size)
+    for first in range(0, len(array), step):
+        values = change(array[first : first + step], axis=1)
+        late = array.shape[1] - values.shape[1]  # 1 for differences: an entry then belongs to the later timestep
+        yield values[np.arange(late, array.shape[1]) < trajectories.lengths[first : first + step, None]]
 
 
 def sample_windows(values, lengths, batch_size, context, generator):
@@ -237,13 +312,18 @@ def train_and_validation(dataset, num_trajectories, seed):
 
 
 def describe(trajectories):
-    """A few lines on what a data set holds: counts, lengths, and the range of each factor."""
+    """A few lines on what a data set holds: counts, lengths, the range of each factor, returns in their own units."""
     lengths = trajectories.lengths
     lines = [f"{len(trajectories)} trajectories of {lengths.min()} to {lengths.max()} steps, {lengths.sum()} in all"]
     for factor in trajectories.factors:
-        array = trajectories.values[factor.name]
+        ranges = [(part.min(), part.max()) for part in chunks(trajectories, factor.name)]
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
         size = f"{factor.size} {'classes' if factor.kind == 'categorical' else 'dimensions'}"
-        lines.append(f"  {factor.name:14s} {factor.group:7s} {size:14s} from {array.min():.4g} to {array.max():.4g}")
+        lines.append(f"  {factor.name:14s} {factor.group:7s} {size:14s} from {low:.4g} to {high:.4g}")
+    for factor in trajectories.factors:
+        if factor.group == "RETURN" and factor.kind == "continuous":
+            total = trajectories.values[factor.name][:, 0, 0].astype(np.float64)
+            lines.append(f"  return of a trajectory: {total.mean():.4g} on average, from {total.min():.4g} to {total.max():.4g}")
     return "\n".join(lines)
 
 
