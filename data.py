@@ -141,7 +141,7 @@ def map_npz(path):
     """{name: array} of an .npz file, mapped into memory wherever that is possible (np.load would read it all).
 
     An uncompressed .npz holds its arrays as they are in memory. Pages are read when they are first touched and can be
-    dropped again; writing to an array copies its page (mode "c"), so the file never changes. Compressed arrays are read.
+    dropped again; writing to an array copies its page (mode "c"): the file never changes. Compressed arrays are read.
     """
     arrays = {}
     with zipfile.ZipFile(path) as archive, open(path, "rb") as raw:
@@ -323,7 +323,7 @@ def describe(trajectories):
     for factor in trajectories.factors:
         if factor.group == "RETURN" and factor.kind == "continuous":
             total = trajectories.values[factor.name][:, 0, 0].astype(np.float64)
-            lines.append(f"  return of a trajectory: {total.mean():.4g} on average, from {total.min():.4g} to {total.max():.4g}")
+            lines.append(f"  return: {total.mean():.4g} on average, from {total.min():.4g} to {total.max():.4g}")
     return "\n".join(lines)
 
 
@@ -335,12 +335,26 @@ def main():
     maker.add_argument("--n", type=int, default=2000)
     maker.add_argument("--seed", type=int, default=0)
     maker.add_argument("--out", required=True)
+    importer = commands.add_parser("import", help="read D4RL's HDF5, a Minari data set or plain arrays: importing.py")
+    importer.add_argument("file", help="a .hdf5, .h5 or .npz file, or minari:ID")
+    importer.add_argument("--min_length", type=int, default=1, help="leave out episodes of fewer steps")
+    importer.add_argument("--out", required=True)
     commands.add_parser("info", help="print what a file holds").add_argument("file")
     args = parser.parse_args()
+    if args.command == "import" and not args.out.endswith(".npz"):
+        raise ValueError(f"--out={args.out} should end in .npz")
     if args.command == "make":
         made = make(args.world, args.n, args.seed)
         made.save(args.out)
         print(describe(made), f"\nsaved to {args.out}")
+    elif args.command == "import":
+        import importing
+
+        imported = importing.read(args.file, args.min_length)
+        os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
+        imported.save(args.out)
+        print(describe(imported), f"\nsaved to {args.out}")
+        print(f"train with --context={imported.lengths.min()} at most; --min_length leaves out episodes that are too short")
     else:
         print(describe(Trajectories.load(args.file)))
 

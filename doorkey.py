@@ -223,6 +223,7 @@ class DoorKey:
     """n episodes in lockstep, for rollouts. state: (n,) indices into table(size).states."""
 
     horizon = LENGTH
+    over = False  # no episode ends early
 
     def __init__(self, n=1, seed=0, size=6):
         self.n, self.table, self.generator = n, table(size), np.random.default_rng(seed)

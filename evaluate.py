@@ -157,8 +157,8 @@ def rollout(model, env, mode="bc", targets=None, generator=None):
 
     A window of the last T timesteps slides along. In it, states up to now are seen, past actions unless the mode ends in
     "_states", and for "rc" the return still to go at the window's first step: targets (n,) minus the rewards before it.
-    A categorical action is sampled with the torch.Generator, or is the most probable one if there is none.
-    Returns the rewards (n, horizon), in float64.
+    A categorical action is sampled with the torch.Generator, or is the most probable one if there is none; a continuous
+    one is clipped to env.action_bounds. Returns the rewards (n, horizon), in float64: zeros where an episode was over.
     """
     n, T, factors = env.n, model.config.context, model.factors
     shape = lambda f: (n, env.horizon + T) + ((f.size,) if f.kind == "continuous" else ())
@@ -176,9 +176,14 @@ def rollout(model, env, mode="bc", targets=None, generator=None):
         window = {name: past[:, first : first + T] for name, past in history.items()}
         window["timestep"] = (first + torch.arange(T)).expand(n, T)
         see = control_masks(n, T, t - first, mode)
-        action = choose(answer(model, window, see, only=slice(t - first, t - first + 1)), action_factor, generator)
+        outputs = answer(model, window, see, only=slice(t - first, t - first + 1))
+        action = choose(outputs, action_factor, generator)
+        if action_factor.kind == "continuous":
+            action = action.clamp(*env.action_bounds)  # what is remembered is what is done
         history[action_factor.name][:, t] = action
         _, rewards[:, t] = env.step(action.numpy())
+        if np.all(env.over):
+            break
     return rewards
 
 
@@ -196,29 +201,47 @@ def choose(outputs, factor, generator):
     """The action to take, (n,) classes or (n, k), from the outputs (n, 1, ...) at one timestep."""
     prediction = outputs[factor.name][:, 0]
     if factor.kind == "continuous":
-        return prediction.clamp(-1, 1)
+        return prediction
     if generator is None:
         return prediction.argmax(dim=-1)
     return torch.multinomial(prediction.softmax(dim=-1), 1, generator=generator)[:, 0]
 
 
 def target_returns(env, train, factor=1.2):
-    """(n,) targets: the return of the training trajectory with the nearest start, times `factor` (Uni[MASK], appendix)."""
+    """(n,) targets: the return of the training trajectory with the nearest start, times `factor` (Uni[MASK], appendix).
+
+    A return below 0 is divided by it instead, so that the target is always better than what was shown.
+    """
     starts, own = torch.as_tensor(env.start_features()).double(), torch.as_tensor(env.dataset_features(train)).double()
-    return env.dataset_returns(train)[torch.cdist(starts, own).argmin(dim=1).numpy()] * factor
+    some = starts.split(max(1, 2**24 // len(own)))  # not all distances at once, if there are very many
+    nearest = torch.cat([torch.cdist(part, own).argmin(dim=1) for part in some]).numpy()
+    returns = env.dataset_returns(train)[nearest]
+    return np.where(returns < 0, returns / factor, returns * factor)
 
 
-def play(model, dataset, train, episodes, seed, modes=("bc",), target_return=None):
+def stage(dataset, env_id, n, seed, factors):
+    """n copies of the environment to play in: Gymnasium's env_id (gymenv.py) or, without one, the data's own world."""
+    if env_id:
+        from gymenv import GymEnv
+
+        return GymEnv(env_id, n, seed, factors)
+    if dataset not in data.WORLDS:
+        raise ValueError(f"dataset {dataset!r} names no world to play in; name a Gymnasium environment (--env=Hopper-v5)")
+    return data.environment(dataset, n, seed)
+
+
+def play(model, dataset, train, episodes, seed, modes=("bc",), target_return=None, env_id=None):
     """{mode: {measure: {mean, sem}}} of rollouts on the same fresh episodes; measures are the return and the env's own.
 
     target_return: the same target for every episode, for the "rc" modes; by default target_returns().
+    env_id: a Gymnasium environment to play in (gymenv.py); by default the world that the data set names.
     """
     results = {}
-    for mode in modes:
-        if mode not in ROLLOUT_MODES:
-            raise ValueError(f"there is no rollout mode {mode!r}; modes are {', '.join(ROLLOUT_MODES)}")
-        env = data.environment(dataset, episodes, seed)
-        targets = target_returns(env, train) if target_return is None else np.full(episodes, float(target_return))
+    for mode in rollout_modes(",".join(modes)):
+        env = stage(dataset, env_id, episodes, seed, model.factors)
+        targets = None
+        if mode.startswith("rc"):
+            targets = target_returns(env, train) if target_return is None else np.full(episodes, float(target_return))
         rewards = rollout(model, env, mode, targets, torch.Generator().manual_seed(seed))
         measures = {"return": rewards.sum(axis=1)} | env.report()
         results[mode] = {name: {"mean": float(x.mean()), "sem": float(x.std() / math.sqrt(len(x)))} for name, x in measures.items()}
@@ -271,7 +294,12 @@ def main():
         torch.set_num_threads(config["threads"])
     network = load(config["out_dir"], config["device"])
     trained = read_config(config["out_dir"])
-    trajectories = evaluation_set(trained["dataset"], trained["num_trajectories"], trained["data_seed"], config["split"])
+    source = trained["dataset"], trained["num_trajectories"], trained["data_seed"]
+    episodes = config["rollouts"] or (100 if config["env"] else 0)
+    modes = rollout_modes(config["modes"])
+    if episodes:
+        stage(trained["dataset"], config["env"], 1, ROLLOUT_SEED, network.factors)  # refuse now, not after the losses
+    trajectories = evaluation_set(*source, config["split"])
     tasks = chosen_tasks(config["tasks"], network.config.model, trajectories.world)
     asked = questions(trajectories, tasks, config["sequences"], network.config.context, config["seed"])
     results = losses(network, asked, limits(trajectories, asked))
@@ -279,15 +307,22 @@ def main():
     print(table(results, published))
     if leaks(results):
         print(f"Below the exact limit by more than 3 standard errors, so something leaks: {', '.join(leaks(results))}")
-    save_json(os.path.join(config["out_dir"], "eval.json"), results)
-    if config["rollouts"]:
-        train, _ = data.train_and_validation(trained["dataset"], trained["num_trajectories"], trained["data_seed"])
-        modes = config["modes"].split(",")
-        target = config["target_return"]
-        played = play(network, trained["dataset"], train, config["rollouts"], ROLLOUT_SEED, modes, target)
+    if episodes:
+        train, _ = data.train_and_validation(*source)
+        target, env_id = config["target_return"], config["env"]
+        played = play(network, trained["dataset"], train, episodes, ROLLOUT_SEED, modes, target, env_id)
         for mode, measures in played.items():
             print(f"{mode:10s}", ", ".join(f"{name} {x['mean']:.3f} +- {x['sem']:.3f}" for name, x in measures.items()))
         save_json(os.path.join(config["out_dir"], "rollouts.json"), played)
+    save_json(os.path.join(config["out_dir"], "eval.json"), results)
+
+
+def rollout_modes(text):
+    """The modes of a comma-separated string. Raises ValueError for one that there is not."""
+    for mode in text.split(","):
+        if mode not in ROLLOUT_MODES:
+            raise ValueError(f"there is no rollout mode {mode!r}; modes are {', '.join(ROLLOUT_MODES)}")
+    return text.split(",")
 
 
 def read_config(folder):
@@ -304,7 +339,8 @@ out_dir = "out/minigrid_random"  # a folder that train.py made
 split = "test"  # "test": fresh trajectories of another data seed; "val": those held out in training
 tasks = ""  # e.g. "past,future"; empty: all that the model can do
 sequences = 5000  # questions per task
-rollouts = 0  # episodes to play as well, in each of the modes
+rollouts = 0  # episodes to play as well, in each of the modes; 0: none, or 100 if env is given
+env = None  # a Gymnasium environment to play in, e.g. "Hopper-v5", for imported data; None: the data's own world
 modes = "bc,bc_states"  # of ROLLOUT_MODES: return hidden (bc) or shown (rc); past actions seen, or hidden (_states)
 target_return = None  # for rc: a fixed target; None: 1.2 x the return of the training trajectory with the nearest start
 seed = 12345  # of the masks

@@ -63,6 +63,8 @@ class Maze2D:
     """
 
     horizon = HORIZON
+    action_bounds = (-1.0, 1.0)
+    over = False  # no episode ends early
 
     def __init__(self, maze="medium", n=1, seed=0, threads=2):
         if n < 1:

@@ -113,7 +113,8 @@ class Transformer(nn.Module):
     def positions(self, values, x):
         """(T * groups, d), or (B, T * groups, d) of timestep embeddings."""
         if self.config.positions == "timestep":
-            return self.position(values["timestep"]).repeat_interleave(len(self.groups), dim=1)
+            last = self.config.max_timestep - 1  # later timesteps than the table has share its last row
+            return self.position(values["timestep"].clamp(max=last)).repeat_interleave(len(self.groups), dim=1)
         table = self.position.weight if self.config.positions == "learned" else self.position
         return table[: x.shape[1]]
 
