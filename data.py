@@ -8,7 +8,7 @@ the group STATE, ACTION or RETURN; masks (masks.py) hide groups, the model (mode
     python data.py import hopper_medium-v2.hdf5 --out=out/hopper.npz   # your own data: importing.py
     python data.py info doorkey.npz
 
-Files are mapped into memory, not read: a data set may be larger than the memory, and several runs share one copy.
+Files are mapped into memory, not read: they take none of their own, and several runs share the system's one copy.
 Read next: masks.py. The worlds that make trajectories are doorkey.py and maze2d.py.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 GROUPS = ("STATE", "ACTION", "RETURN")  # the order of the last axis of every mask
-CHUNK = 2**22  # numbers that are worked on at a time where a whole data set might not fit into memory
+CHUNK = 2**20  # numbers that are worked on at a time where a whole data set might not fit into memory
 ALIGNMENT = 64  # bytes: arrays in files begin at multiples of it, so that they can be used where they are mapped
 
 
