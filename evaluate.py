@@ -32,7 +32,9 @@ def questions(trajectories, tasks, n, context, seed):
     """{task: (values, see, predict)} of n sequences per task, always the same for a seed.
 
     Every trajectory is used equally often; the windows of longer ones start at random. values: {factor: (n, T)}.
+    Raises ValueError if one of them is shorter than the context.
     """
+    data.check_context(trajectories, context)
     asked, tensors = {}, trajectories.tensors()
     lengths = torch.as_tensor(trajectories.lengths)
     for number, task in enumerate(tasks):

@@ -5,6 +5,8 @@ import json
 import os
 import sys
 import warnings
+import zipfile
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -166,6 +168,18 @@ def test_a_local_minari_data_set_is_imported(named, tmp_path, monkeypatch):
         importing.read("minari:toy/none-v0")
 
 
+@needs_minari
+def test_a_minari_state_cannot_be_named_like_something_else(tmp_path, monkeypatch):
+    import minari
+
+    states = {"action": np.zeros((4, 2)), "place": np.zeros((4, 2))}
+    episode = SimpleNamespace(observations=states, actions=np.zeros((3, 1)), rewards=np.zeros(3))
+    source = SimpleNamespace(iterate_episodes=lambda: [episode])
+    monkeypatch.setattr(minari, "load_dataset", lambda name: source)
+    with pytest.raises(ValueError, match="named 'action'"):
+        importing.read("minari:some/data-v0")
+
+
 @pytest.mark.parametrize("package, source", [("minari", "minari:some/data-v0"), ("h5py", "some.hdf5")])
 def test_a_missing_package_is_named_with_the_command_that_installs_it(package, source, tmp_path, monkeypatch):
     write_hdf5(tmp_path / "some.hdf5", arrays())
@@ -285,12 +299,12 @@ def test_arrays_of_any_layout_are_read_as_numpy_does(tmp_path):
         assert mapped[name].dtype == array.dtype and mapped[name].shape == array.shape and (mapped[name] == array).all()
 
 
-def test_a_member_that_is_shorter_than_it_says_is_refused(toy_data, tmp_path):
-    toy_data.save(tmp_path / "some.npz")
+def test_a_member_that_is_shorter_than_it_says_is_refused(tmp_path):
+    np.savez(tmp_path / "some.npz", first=np.arange(10), second=np.arange(10))
     whole = (tmp_path / "some.npz").read_bytes()
-    (tmp_path / "bad.npz").write_bytes(whole.replace(b"(24, 12, 2)", b"(94, 12, 2)"))
-    with pytest.raises(ValueError, match="bad.npz"):
-        Trajectories.load(tmp_path / "bad.npz")
+    (tmp_path / "bad.npz").write_bytes(whole.replace(b"(10,)", b"(12,)", 1))
+    with pytest.raises((ValueError, zipfile.BadZipFile)):  # not 12 numbers, of which the last are the next header
+        data.map_npz(tmp_path / "bad.npz")
 
 
 def test_training_leaves_the_data_where_they_are(toy_data, tmp_path, recwarn):
@@ -323,6 +337,17 @@ def test_a_description_ignores_padding():
     values = {"x": np.float32([[[5], [6], [0]], [[7], [8], [9]]])}
     text = data.describe(Trajectories([Factor("x", "STATE", "continuous", 1)], values, lengths=np.array([2, 3])))
     assert "from 5 to 9" in text and "2 trajectories of 2 to 3 steps, 5 in all" in text
+
+
+def test_an_episode_too_short_to_validate_on_is_refused(run_warm, refused, tmp_path):
+    ends = np.array([8, 16, 20])
+    write_plain(tmp_path / "some.npz", **{name: array[:20] for name, array in arrays(terminals=None, timeouts=None).items()},
+                episode_ends=ends)  # fmt: skip
+    process = run_warm("data.py", "import", "some.npz", "--out=short.npz", cwd=tmp_path)
+    assert "--context=4 " in process.stdout, process.stderr
+    line = ("train.py", "--dataset=short.npz", "--num_trajectories=2", "--out_dir=out", "--context=5")
+    assert "4 timesteps" in refused(run_warm(*line, cwd=tmp_path))  # the last one is only 4 steps, and validates
+    assert not (tmp_path / "out").exists()
 
 
 # ---- playing ---------------------------------------------------------------------------------------------------------
@@ -398,10 +423,11 @@ class Constant(torch.nn.Module):
 
 
 def test_an_episode_that_is_over_earns_nothing():
-    env = GymEnv("Countdown-v0", 20, 3, FACTORS)
+    env, policy = GymEnv("Countdown-v0", 20, 3, FACTORS), Constant(1.0)
     starts = env.observe()["observation"][:, 0].astype(int)
     assert len(set(starts)) > 3
-    rewards = evaluate.rollout(Constant(1.0), env)
+    rewards = evaluate.rollout(policy, env)
+    assert len(policy.shown) == starts.max()  # when all are over, nobody is asked any more
     np.testing.assert_array_equal(rewards, np.arange(30) < starts[:, None])
     np.testing.assert_array_equal(env.report()["length"], starts)
 
@@ -460,8 +486,15 @@ def test_dictionaries_and_classes_are_played_by_their_names(rooms):
     model.forward = lambda values, see, only: {"action": torch.tensor([[[-1e4, 1e4]]]).repeat(len(see), 1, 1)}
     rewards = evaluate.rollout(model, env, generator=torch.Generator().manual_seed(0))
     np.testing.assert_array_equal(rewards.sum(axis=1), starts)
+    factors[1] = Factor("room", "STATE", "categorical", 4)
+    with pytest.raises(ValueError, match="categorical 4"):
+        GymEnv("Named-v0", 2, 3, factors)
+
+
+def test_a_model_without_returns_cannot_be_given_a_target():
+    model = Constant(1.0, FACTORS[:2])
     with pytest.raises(ValueError, match="bc_states"):
-        evaluate.rollout(model, GymEnv("Named-v0", 2, 3, factors), "rc", targets=np.ones(2))
+        evaluate.rollout(model, GymEnv("Countdown-v0", 2, 3, model.factors), "rc", targets=np.ones(2))
 
 
 @pytest.mark.parametrize(
