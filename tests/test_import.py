@@ -44,6 +44,7 @@ def arrays(**changes):
 def write_hdf5(path, content):
     h5py = pytest.importorskip("h5py", reason="h5py is not installed (requirements-maze.txt)")
     with h5py.File(path, "w") as file:
+        file["infos/qpos"] = np.zeros((3, 2))  # D4RL's files hold more than we read
         for name, array in content.items():
             file[name] = array
     return str(path)
