@@ -346,7 +346,7 @@ def test_an_episode_too_short_to_validate_on_is_refused(run_warm, refused, tmp_p
                 episode_ends=ends)  # fmt: skip
     process = run_warm("data.py", "import", "some.npz", "--out=short.npz", cwd=tmp_path)
     assert "--context=4 " in process.stdout, process.stderr
-    line = ("train.py", "--dataset=short.npz", "--num_trajectories=2", "--out_dir=out", "--context=5")
+    line = ("train.py", "--dataset=short.npz", "--num_trajectories=2", "--out_dir=out", "--context=5", "--max_iters=1")
     assert "4 timesteps" in refused(run_warm(*line, cwd=tmp_path))  # the last one is only 4 steps, and validates
     assert not (tmp_path / "out").exists()
 
