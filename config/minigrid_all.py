@@ -8,3 +8,5 @@ Time and expected numbers: not measured yet.
 out_dir = "out/minigrid_all"
 dataset = "doorkey"
 task = "all"
+max_iters = 4000
+dtype = "bfloat16"

@@ -8,3 +8,11 @@ Time and expected numbers: not measured yet; the exact limit is 1.09.
 out_dir = "out/minigrid_bc"
 dataset = "doorkey"
 task = "behavior_cloning"
+n_embd = 32
+n_layer = 2
+n_head = 4
+weight_decay = 0.1
+max_iters = 1500
+eval_tasks = "behavior_cloning"  # its own task chooses the best checkpoint
+eval_sequences = 4000
+eval_interval = 100

@@ -8,3 +8,10 @@ Time and expected numbers: not measured yet; the exact limit is 0.
 out_dir = "out/minigrid_forward"
 dataset = "doorkey"
 task = "forward_dynamics"
+n_embd = 64
+n_head = 4
+weight_decay = 0.1
+max_iters = 1200
+eval_tasks = "forward_dynamics"  # its own task chooses the best checkpoint
+eval_sequences = 4000
+eval_interval = 100

@@ -8,3 +8,11 @@ Time and expected numbers: not measured yet; the exact limit is 0.81.
 out_dir = "out/minigrid_goal"
 dataset = "doorkey"
 task = "goal_conditioned"
+n_embd = 64
+n_head = 4
+weight_decay = 0.1
+dropout = 0.2
+max_iters = 2000
+eval_tasks = "goal_conditioned"  # its own task chooses the best checkpoint
+eval_sequences = 4000
+eval_interval = 100

@@ -9,3 +9,6 @@ out_dir = "out/nn_random"
 dataset = "doorkey"
 model = "nn"
 task = "random"
+n_embd = 256
+weight_decay = 0.1
+max_iters = 4000

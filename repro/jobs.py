@@ -38,18 +38,27 @@ MINIGRID = {
     "forward_dynamics": {"config": "minigrid_forward"},
     "backward_dynamics": {"config": "minigrid_backward"},
     "all": {"config": "minigrid_all"},
-    "random": {"config": "minigrid_random", 50: {}, 1000: {}},
+    "random": {"config": "minigrid_random", "max_iters": 5000, "eval_interval": 500, "dtype": "bfloat16"},
     "nn_bc": {"config": "nn_bc"},
     "nn_random": {"config": "nn_random"},
     "dt_bc": {"config": "dt_bc"},
     "dt_rc": {"config": "dt_rc"},
 }
 # The row random+finetune: for each column a model of its own, which starts from `random` of the same seed. Each takes
-# the recipe of `random`, then this one.
+# the recipe of `random`, then this one. What to predict an action from overfits first: more dropout there.
+CONTROL = {"learning_rate": 5e-4, "dropout": 0.2, "weight_decay": 0.1, "max_iters": 300}
+INFERENCE = {"learning_rate": 3e-4, "max_iters": 400}
 MINIGRID_FINETUNE = {
-    task: {"task": task, "learning_rate": 1e-4, "warmup_iters": 50, "max_iters": 1000, "eval_interval": 100}
-    for task in MINIGRID_TASKS
+    "behavior_cloning": CONTROL | {"learning_rate": 1e-3},
+    "reward_conditioned": CONTROL,
+    "goal_conditioned": CONTROL,
+    "waypoint": CONTROL,
+    "past": INFERENCE,
+    "future": INFERENCE | {"dropout": 0.2},
+    "forward_dynamics": INFERENCE,
+    "backward_dynamics": INFERENCE,
 }
+FINETUNED_ALIKE = {"eval_sequences": 4000, "eval_interval": 50, "warmup_iters": 20}
 # ---- the recipes: Maze2D ---------------------------------------------------------------------------------------------
 MAZE2D = {
     "unimask_bc": {"config": "maze2d_bc", 5: {}, 10: {}},
@@ -197,7 +206,7 @@ def minigrid_finetune(study, task, n):
         epochs, rate = PAPER_MINIGRID_FINETUNE[task]
         steps = paper_steps(epochs, n, settings["batch_size"])
         return config, settings | {"task": task, "learning_rate": rate} | lasting(steps)
-    return config, settings | settled(MINIGRID_FINETUNE[task], n)[1]
+    return config, settings | {"task": task, "eval_tasks": task} | FINETUNED_ALIKE | settled(MINIGRID_FINETUNE[task], n)[1]
 
 
 def paper_steps(epochs, n, batch):

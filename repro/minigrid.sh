@@ -16,5 +16,6 @@ SEEDS=${SEEDS:-0 1 2 3 4 5}
 STUDY=(--preset="$PRESET" --fraction="${FRACTION:-1}" --n="$N")
 
 run_jobs minigrid "${STUDY[@]}" --seeds="$SEEDS"
+if [ "$(wc -w <<< "$SEEDS")" -gt 1 ]; then python repro/ensemble.py "${STUDY[@]}" || failed=1; fi
 python repro/heatmap.py "${STUDY[@]}" --parallel="$JOBS"
 exit "$failed"

@@ -4,6 +4,7 @@ import fcntl
 import importlib.util
 import json
 import math
+import os
 import shlex
 import subprocess
 import sys
@@ -11,14 +12,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "repro"))
 
 import configurator
+import ensemble
 import heatmap
 import job
 import jobs
+import model as models
 import table
 
 WORLDS = (("minigrid", "500"), ("minigrid", "50"), ("minigrid", "1000"), ("maze2d", "medium"))
@@ -37,6 +41,32 @@ def parsed(run):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# The ensemble
+
+
+def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(doorkey_data):
+    torch.manual_seed(0)
+    members = [models.build(models.ModelConfig(n_layer=1, n_embd=16, n_head=2), doorkey_data.factors).eval() for _ in range(3)]
+    see = torch.rand(len(doorkey_data), 10, 3) < 0.5
+    values = doorkey_data.tensors()
+    together = ensemble.Ensemble(members)(values, see)
+    for name in ("agent_pos", "action"):
+        mean = sum(member(values, see)[name].softmax(dim=-1) for member in members) / 3
+        torch.testing.assert_close(together[name].exp(), mean)
+
+
+def test_an_ensemble_is_of_finished_runs_of_its_task_only(tmp_path, monkeypatch):
+    study = jobs.Study("minigrid", "500")
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 2, 10):
+        os.makedirs(study.out_dir(f"random+finetune-past_s{seed}"))
+    os.makedirs(study.out_dir("random+finetune-future_s1"))
+    for seed in (0, 10):
+        result_file(Path(study.runs) / f"random+finetune-past_s{seed}.json", {})
+    assert list(ensemble.members(study, "past")) == [0, 10]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Lists of runs
 
 
@@ -44,7 +74,7 @@ def parsed(run):
 def test_every_line_is_accepted_and_no_row_is_missing(study):
     runs = sum(jobs.phases(study, [0, 3]), [])
     per_seed, rows = (22, heatmap.ROWS) if study.world == "minigrid" else (30, table.ROWS)
-    assert {run.row for run in runs} == set(rows)
+    assert {run.row for run in runs} == set(rows) - {"ensemble"}  # which needs no training
     assert len(runs) == 2 * per_seed == len({run.name for run in runs})
     made = [parsed(run) for run in runs]
     assert len({str(one.out_dir) for one in made}) == len({one.flags["result"] for one in made}) == len(runs)
@@ -68,7 +98,7 @@ def test_finetuning_starts_from_a_run_of_the_first_phase_with_the_same_seed_and_
 
 def test_the_rows_are_those_that_were_published_and_the_baselines():
     published = set(heatmap.published_rows(500))
-    assert set(heatmap.ROWS) == published | {"nn_bc", "nn_random", "dt_bc", "dt_rc"}
+    assert set(heatmap.ROWS) - {"ensemble"} == published | {"nn_bc", "nn_random", "dt_bc", "dt_rc"}
     assert {row for row, _, _ in table.published_cells()} <= set(table.ROWS)
     import masks
 
