@@ -113,12 +113,13 @@ def markdown(found, published, n):
         *table_head("trained on", tasks),
     ]
     best = column_best(found)
-    for row in ROWS:
+    rows = [row for row in ROWS if row != "ensemble" or row in found["rows"]]  # one seed makes no ensemble
+    for row in rows:
         cells = [loss_cell(found, published, row, task, best) for task in tasks]
         lines.append(f"| {row.replace('_', ' ')} | " + " | ".join(cells) + " |")
     lines += [limit_line(found), "", "Gap to the exact limit, in nats: 0 is a perfect model.", ""]
     lines += table_head("trained on", tasks)
-    for row in ROWS:
+    for row in rows:
         cells = [gap_cell(found, row, task) for task in tasks]
         lines.append(f"| {row.replace('_', ' ')} | " + " | ".join(cells) + " |")
     lines += [
