@@ -59,6 +59,7 @@ MINIGRID_FINETUNE = {
     "backward_dynamics": INFERENCE,
 }
 FINETUNED_ALIKE = {"eval_sequences": 4000, "eval_interval": 50, "warmup_iters": 20}
+CURVE = ("50", "500", "1000", "10000", "unlimited")  # trajectories along the learning curve
 # ---- the recipes: Maze2D ---------------------------------------------------------------------------------------------
 MAZE2D = {
     "unimask_bc": {"config": "maze2d_bc", 5: {}, 10: {}},
@@ -186,6 +187,12 @@ def minigrid(study, seeds):
     return [first, second]
 
 
+def learning_curve(study, seeds):
+    """The Runs of the row `random` for each number of trajectories, in one phase; some are also of a heatmap."""
+    studies = [study._replace(variant=n) for n in CURVE]
+    return [[run_of(one, "random", "random", seed, *minigrid_recipe(one, "random", one.variant)) for seed in seeds for one in studies]]
+
+
 def minigrid_recipe(study, row, n):
     """(config file or None, settings) of a row that starts from scratch."""
     if study.preset == "paper":
@@ -196,7 +203,8 @@ def minigrid_recipe(study, row, n):
         settings |= PAPER | {"context": 10, "dropout": 0.1, "keep_best": "loss"}
         return None, settings | lasting(steps)
     config, settings = settled(MINIGRID[row], n)
-    return config, {"num_trajectories": n} | settings
+    amount = {"fresh": True} if n == "unlimited" else {"num_trajectories": int(n)}
+    return config, amount | settings
 
 
 def minigrid_finetune(study, task, n):
@@ -322,6 +330,8 @@ def phases(study, seeds, contexts=(5, 10)):
         raise ValueError(
             f"a fraction of the steps ({study.fraction}) goes with --preset=paper, which gives their number"
         )
+    if study.world == "curve":
+        return learning_curve(study._replace(world="minigrid"), seeds)
     return minigrid(study, seeds) if study.world == "minigrid" else maze2d(study, seeds, contexts)
 
 
@@ -336,7 +346,7 @@ def study_arguments(parser):
 
 def main():
     parser = study_arguments(argparse.ArgumentParser(description="list the runs of a reproduction, one command each"))
-    parser.add_argument("world", choices=("minigrid", "maze2d"))
+    parser.add_argument("world", choices=("minigrid", "curve", "maze2d"))
     parser.add_argument("--n", type=int, default=500, help="trajectories of DoorKey")
     parser.add_argument("--maze", choices=("umaze", "medium", "large"), default="medium")
     parser.add_argument("--contexts", default="5 10", help="of Maze2D")
@@ -347,7 +357,7 @@ def main():
     args = parser.parse_args()
     job.configurator.one_line_errors()
     os.chdir(job.ROOT)
-    study = Study(args.world, str(args.n) if args.world == "minigrid" else args.maze, args.preset, args.fraction)
+    study = Study(args.world, args.maze if args.world == "maze2d" else str(args.n), args.preset, args.fraction)
     seeds, contexts = ([int(word) for word in text.split()] for text in (args.seeds, args.contexts))
     for number, runs in enumerate(phases(study, seeds, contexts)):
         if args.phase in (None, number):

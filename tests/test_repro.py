@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "repro"))
 
 import configurator
+import curve
 import ensemble
 import heatmap
 import job
@@ -332,6 +333,27 @@ def test_heatmap_refuses_runs_that_were_asked_other_questions(tmp_path):
     cells, runs = heatmap.collect(tmp_path)
     with pytest.raises(ValueError, match="other questions"):
         heatmap.summary(cells, runs, 2, "a command")
+
+
+def test_learning_curve_shares_the_heatmaps_runs_and_collects_gaps_by_number_of_trajectories(tmp_path, monkeypatch):
+    study = jobs.Study("minigrid", "500")
+    (runs,) = jobs.learning_curve(study, [0, 2])
+    shared = {run.name: parsed(run) for run in jobs.minigrid(study, [0, 2])[0] if run.row == "random"}
+    ours = {str(one.out_dir): one for one in map(parsed, runs)}
+    assert len(ours) == 2 * len(jobs.CURVE) and {str(one.out_dir) for one in shared.values()} <= set(ours)
+    assert all(ours[str(one.out_dir)].settings == one.settings for one in shared.values())
+    assert [one.config["fresh"] for one in ours.values()].count(True) == 2  # unlimited
+    monkeypatch.chdir(tmp_path)
+    for n, gap in (("50", 2.0), ("unlimited", 0.5)):
+        for seed in (0, 1):
+            rows = {task: {"loss": 3.0, "limit": 1.0, "gap": gap + seed} for task in jobs.MINIGRID_TASKS}
+            folder = Path(study._replace(variant=n).runs)
+            result_file(folder / f"random_s{seed}.json", {}, results={"best": {"losses": rows}})
+            result_file(folder / f"all_s{seed}.json", {}, results={"best": {"losses": {}}})
+    found = curve.collect(study)
+    assert list(found) == ["50", "unlimited"] and found["unlimited"]["past"] == [0.5, 1.5]
+    curve.draw(found, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 10000
 
 
 def maze_file(folder, name, best, last, selection):
