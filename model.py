@@ -1,6 +1,6 @@
 """The models: the UniMASK transformer, and the two baselines Decision-GPT and a feed-forward net, with one call.
 
-    outputs = model(values, see)    # {factor: logits (B, T, classes) or means (B, T, k)}
+    outputs = model(values, see)    # {factor: logits (B, T, classes) or means (B, T, k)}; see head for variances
 
 `values` holds a tensor for each factor, `see` says which entries the model is shown; what hidden entries contain never
 matters, not even in the last bit. Every model predicts every state and action factor (Decision-GPT: the actions).
@@ -40,10 +40,12 @@ class ModelConfig:
     octaves: int = 0  # continuous inputs also enter as sin and cos at this many octave frequencies
     differences: bool = False  # continuous states also enter as their change since the timestep before, if both are seen
     tanh_actions: bool = False  # squash continuous actions into [-1, 1]
+    head: str = "mean"  # continuous factors: a "mean", with squared error as loss, or a "gaussian", with a variance as well
 
     def __post_init__(self):
         choices = {"model": ("unimask", "dt", "nn"), "layout": ("timestep", "factor", "entry"), "hidden": ("flag", "zero"),
-                   "positions": ("sinusoidal", "learned", "timestep"), "norm": ("post", "pre")}  # fmt: skip
+                   "positions": ("sinusoidal", "learned", "timestep"), "norm": ("post", "pre"),
+                   "head": ("mean", "gaussian")}  # fmt: skip
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(f"{key}={getattr(self, key)!r} is not one of {', '.join(allowed)}")
@@ -129,7 +131,7 @@ class FeedForwardNet(nn.Module):
         self.encode = Encoder(factors, config)
         widths = [self.encode.width * config.context] + [config.n_embd] * config.n_layer
         layers = [nn.Sequential(nn.Linear(a, b), nn.ReLU(), Dropout(config.dropout)) for a, b in zip(widths, widths[1:])]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], output_width(predicted) * config.context))
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], output_width(predicted, config) * config.context))
         self.predicted = predicted
 
     def forward(self, values, see, only=slice(None)):
@@ -197,7 +199,7 @@ class Decoder(nn.Module):
     def __init__(self, factors, config):
         super().__init__()
         self.factors, self.config = factors, config
-        self.linear = nn.Linear(config.n_embd, output_width(factors)) if factors else None
+        self.linear = nn.Linear(config.n_embd, output_width(factors, config)) if factors else None
 
     def forward(self, x):
         return split_outputs(self.linear(x), self.factors, self.config) if self.factors else {}
@@ -275,17 +277,29 @@ def token_groups(config, factors):
     return [group for group in groups if group]
 
 
-def output_width(factors):
-    return sum(f.size for f in factors)
+def output_width(factors, config):
+    return sum(output_sizes(factors, config))
+
+
+def output_sizes(factors, config):
+    """The numbers that the network puts out for each factor: its size, twice that of a Gaussian's mean and log-variance."""
+    return [f.size * (2 if f.kind == "continuous" and config.head == "gaussian" else 1) for f in factors]
 
 
 def split_outputs(x, factors, config):
-    """{factor: logits or means in raw units} from the concatenated outputs x (..., output_width)."""
-    outputs = dict(zip([f.name for f in factors], x.split([f.size for f in factors], dim=-1)))
+    """{factor: logits or means in raw units} from the concatenated outputs x (..., output_width).
+
+    With head="gaussian" also {"NAME/log_variance": (..., k)} in raw units, for each continuous factor NAME.
+    """
+    outputs = dict(zip([f.name for f in factors], x.split(output_sizes(factors, config), dim=-1)))
     for f in factors:
         if f.kind == "continuous":
-            if f.std:
-                outputs[f.name] = outputs[f.name] * x.new_tensor(f.std) + x.new_tensor(f.mean)
+            std, mean = x.new_tensor(f.std or [1.0] * f.size), x.new_tensor(f.mean or [0.0] * f.size)
+            if config.head == "gaussian":
+                outputs[f.name], log_variance = outputs[f.name].split(f.size, dim=-1)
+                # softly within e^-14..e^14: what a window repeats, such as a goal, would drive it to minus infinity
+                outputs[f"{f.name}/log_variance"] = 14 * (log_variance / 14).tanh() + 2 * std.log()
+            outputs[f.name] = outputs[f.name] * std + mean
             if config.tanh_actions and f.group == "ACTION":
                 outputs[f.name] = outputs[f.name].tanh()
     return outputs
@@ -300,7 +314,8 @@ def sinusoidal(T, d):
 def entry_losses(outputs, values, factors):
     """{factor: (B, T)} loss of every entry: cross-entropy in nats, or squared error averaged over dimensions.
 
-    The errors of continuous states are in units of their standard deviation, those of actions in raw units.
+    The errors of continuous states are in units of their standard deviation, those of actions in raw units. A Gaussian
+    head has its negative log-likelihood in these units instead, in nats per dimension.
     """
     losses = {}
     for f in factors:
@@ -312,6 +327,11 @@ def entry_losses(outputs, values, factors):
         else:
             error = (prediction - truth) / prediction.new_tensor(f.std or [1.0])
             losses[f.name] = error.square().mean(dim=-1)
+            log_variance = outputs.get(f"{f.name}/log_variance")
+            if log_variance is not None:
+                log_variance = log_variance.float() - 2 * prediction.new_tensor(f.std or [1.0]).log()
+                nats = 0.5 * (error.square() * (-log_variance).exp() + log_variance + math.log(2 * math.pi))
+                losses[f.name] = nats.mean(dim=-1)
     return losses
 
 

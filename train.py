@@ -68,6 +68,7 @@ norm = "post"  # or "pre"
 octaves = 0  # sin and cos features of continuous inputs
 differences = False  # changes of continuous states since the timestep before, as inputs
 tanh_actions = False
+head = "mean"  # of continuous factors, or "gaussian": a trained variance as well, and its likelihood as the loss
 # optimiser
 batch_size = 100
 gradient_accumulation = 1  # batches per step

@@ -30,6 +30,7 @@ CONFIGS += [
 CONFIGS += [dict(model="nn", hidden="flag"), dict(model="nn", hidden="zero")]
 CONFIGS += [dict(model=kind, octaves=3, differences=True, tanh_actions=True) for kind in ("unimask", "dt", "nn")]
 CONFIGS += [dict(model="unimask", differences=True, layout="entry", hidden="zero")]
+CONFIGS += [dict(model=kind, head="gaussian") for kind in ("unimask", "dt", "nn")]
 FAMILIES = [dict(model="unimask", layout=layout) for layout in ("timestep", "factor", "entry")] + [
     dict(model="dt"),
     dict(model="nn"),
@@ -295,6 +296,36 @@ def test_tanh_squashes_actions_and_nothing_else(kind, toy_data):
     raw, bounded = plain(values, see), squashed(values, see)
     assert torch.equal(bounded["action"], raw["action"].tanh()) and not torch.equal(bounded["action"], raw["action"])
     assert all(torch.equal(bounded[name], raw[name]) for name in raw if name != "action")
+
+
+def test_loss_of_a_gaussian_head_is_the_negative_log_density_per_dimension(toy_data):
+    network, values = build(dict(head="gaussian"), toy_data.factors), windows(toy_data)
+    see = torch.rand(len(toy_data), CONTEXT, 3, generator=torch.Generator().manual_seed(0)) < 0.5
+    outputs = network(values, see)
+    nats = models.entry_losses(outputs, values, toy_data.factors)
+    for f in (f for f in toy_data.factors if f.kind == "continuous" and f.group != "RETURN"):
+        density = torch.distributions.Normal(outputs[f.name], (outputs[f"{f.name}/log_variance"] / 2).exp())
+        unit = torch.tensor(f.std or (1.0,) * f.size).log().mean()  # the loss is in units of the standard deviation
+        expected = -density.log_prob(values[f.name]).mean(dim=-1) - unit
+        torch.testing.assert_close(nats[f.name], expected)
+
+
+def test_a_gaussian_head_learns_mean_and_variance():
+    torch.manual_seed(0)
+    factors = [models.Factor("x", "STATE", "continuous", 2, (5.0, -3.0), (2.0, 0.1), (1.0, 1.0))]
+    data = torch.tensor([4.0, -2.9]) + torch.tensor([3.0, 0.2]) * torch.randn(4000, 1, 2)
+    network = build(dict(model="nn", head="gaussian", context=1, n_layer=0), factors)
+    see, predict = torch.zeros(2, 4000, 1, 3, dtype=torch.bool).unbind()
+    predict = predict | True
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        models.loss(network({"x": data}, see), {"x": data}, predict, factors)[0].backward()
+        optimizer.step()
+    outputs = network({"x": data[:1]}, see[:1])
+    torch.testing.assert_close(outputs["x"][0, 0], data.mean(dim=0)[0], rtol=0.02, atol=0)
+    deviation = (outputs["x/log_variance"][0, 0] / 2).exp()
+    torch.testing.assert_close(deviation, data.std(dim=0)[0], rtol=0.02, atol=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
