@@ -148,7 +148,7 @@ def draw_maze2d(path, maze, query, answers, samples, known, truth):
     """Sampled paths over the whole maze, and close up beside it; seen places as dots, the goal as a star."""
     import maze2d
 
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.8), constrained_layout=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 5.2), constrained_layout=True)
     fan = (
         samples["position"][:FAN].numpy() if samples is not None else answers["model"]["position"].numpy()
     )  # (n, steps, 2)

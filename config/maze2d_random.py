@@ -3,17 +3,24 @@
     python train.py config/maze2d_random.py
     python evaluate.py --out_dir=out/maze2d_random --rollouts=1000 --modes=bc,bc_states,rc,rc_states
 
-Time and expected numbers: not measured yet.
+10,000 steps take under 5 minutes on one core, beside another run. Over 1,000 fresh episodes, without finetuning: return
+1.78 as a clone (bc), 1.84 return-conditioned (rc), 1.61 and 1.60 asked without past actions; the demonstrator's is 2.83.
 """
 
 out_dir = "out/maze2d_random"
 dataset = "maze2d-medium"
 task = "random"
+context = 5
 num_trajectories = 900
 dropout = 0.0
 norm = "pre"
-octaves = 5
+octaves = 8
 differences = True
 eval_rollouts = 100
+eval_interval = 2500
+max_iters = 10000
+learning_rate = 2e-3
+ema = 0.998
+dtype = "bfloat16"
 eval_modes = "bc,bc_states,rc,rc_states"
 keep_best = "return"
