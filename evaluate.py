@@ -71,7 +71,7 @@ def limits(trajectories, asked):
         if see.shape[1] != trajectories.lengths.max():
             return None  # windows that begin in the middle of a trajectory have another prior
         rows = trajectories[np.arange(len(see)) % len(trajectories)]
-        causal = (see & predict).any()  # dt_bc and dt_rc show what they ask for: each entry has another limit
+        causal = set(masks.parse(task)) & set(masks.CAUSAL_ONLY)  # these show what comes after: each entry has its own limit
         found[task] = None if causal else {k: torch.as_tensor(v) for k, v in bayes.surprisal(rows, see).items()}
     return found
 

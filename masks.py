@@ -213,13 +213,22 @@ def span(batch, a=None, b=None):
     return batch.masks(~states, ~actions), batch.masks(states, actions)
 
 
-def dt_bc(batch, first_return=False):
+def dt_bc(batch, first_return=False, past_actions=True):
     """Everything is shown and every action predicted: for causal models only, which cannot look at the answer."""
-    return batch.masks(True, True, first_return), batch.masks(False, True)
+    return batch.masks(True, past_actions, first_return), batch.masks(False, True)
 
 
 def dt_rc(batch):
     return dt_bc(batch, first_return=True)
+
+
+def dt_bc_states(batch):
+    """Every action predicted from states alone, as behavior_cloning_states."""
+    return dt_bc(batch, past_actions=False)
+
+
+def dt_rc_states(batch):
+    return dt_bc(batch, first_return=True, past_actions=False)
 
 
 TASKS = {
@@ -242,6 +251,8 @@ TASKS = {
         span,
         dt_bc,
         dt_rc,
+        dt_bc_states,
+        dt_rc_states,
     )
 }
 MIXTURE = list(TASKS)[:8]  # what "all" mixes, and the columns of the paper's heatmap
@@ -249,13 +260,14 @@ TASKS["all"] = lambda batch: draw("all", *batch)
 SPAN = re.compile(r"span\((\d+),\s*(\d+)\)")
 
 
-CAUSAL = ("behavior_cloning", "reward_conditioned", "behavior_cloning_states", "reward_conditioned_states", "dt_bc", "dt_rc")
+CAUSAL_ONLY = ("dt_bc", "dt_rc", "dt_bc_states", "dt_rc_states")
+CAUSAL = CAUSAL_ONLY + ("behavior_cloning", "reward_conditioned", "behavior_cloning_states", "reward_conditioned_states")
 
 
 def can(model_kind, task):
     """Whether a kind of model ("unimask", "nn", "dt") can do a task: "dt" sees only the past, the others see everything."""
     causal = [name in CAUSAL for name in parse(task)]
-    return all(causal) if model_kind == "dt" else not any(name in ("dt_bc", "dt_rc") for name in parse(task))
+    return all(causal) if model_kind == "dt" else not any(name in CAUSAL_ONLY for name in parse(task))
 
 
 def check(model_kind, task):

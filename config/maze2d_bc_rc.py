@@ -1,4 +1,4 @@
-"""Behaviour cloning and return-conditioned control in the medium maze, in one model.
+"""Behaviour cloning and return-conditioned control in the medium maze, in one model, from states alone.
 
     python train.py config/maze2d_bc_rc.py
     python evaluate.py --out_dir=out/maze2d_bc_rc --rollouts=1000 --modes=bc,bc_states,rc,rc_states
@@ -8,12 +8,18 @@ Time and expected numbers: not measured yet.
 
 out_dir = "out/maze2d_bc_rc"
 dataset = "maze2d-medium"
-task = "behavior_cloning+behavior_cloning_states+reward_conditioned+reward_conditioned_states"
+task = "behavior_cloning_states+reward_conditioned_states"
 num_trajectories = 900
 dropout = 0.0
 norm = "pre"
-octaves = 5
+octaves = 8
 differences = True
 eval_rollouts = 100
 eval_modes = "bc,bc_states,rc,rc_states"
 keep_best = "return"
+context = 5
+eval_interval = 2000
+max_iters = 8000
+learning_rate = 2e-3
+ema = 0.998
+dtype = "bfloat16"

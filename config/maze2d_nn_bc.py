@@ -1,4 +1,4 @@
-"""The feed-forward net in the medium maze, behaviour cloning, with past actions seen in half of the windows.
+"""The feed-forward net in the medium maze, behaviour cloning from states alone.
 
     python train.py config/maze2d_nn_bc.py
     python evaluate.py --out_dir=out/maze2d_nn_bc --rollouts=1000 --modes=bc,bc_states
@@ -8,12 +8,18 @@ Time and expected numbers: not measured yet.
 
 out_dir = "out/maze2d_nn_bc"
 dataset = "maze2d-medium"
-task = "behavior_cloning+behavior_cloning_states"
+task = "behavior_cloning_states"
 num_trajectories = 900
 dropout = 0.0
-octaves = 5
+octaves = 8
 differences = True
 model = "nn"
 eval_rollouts = 100
 eval_modes = "bc,bc_states"
 keep_best = "return"
+context = 5
+eval_interval = 2000
+max_iters = 8000
+learning_rate = 2e-3
+ema = 0.998
+dtype = "bfloat16"

@@ -44,6 +44,7 @@ MINIGRID = {
     "dt_bc": {"config": "dt_bc"},
     "dt_rc": {"config": "dt_rc"},
 }
+STEPS_TIMES = {50: 0.4}  # N: what the steps of all recipes are multiplied by; few trajectories are soon known by heart
 # The row random+finetune: for each column a model of its own, which starts from `random` of the same seed. Each takes
 # the recipe of `random`, then this one. What to predict an action from overfits first: more dropout there.
 CONTROL = {"learning_rate": 5e-4, "dropout": 0.2, "weight_decay": 0.1, "max_iters": 300}
@@ -74,8 +75,8 @@ MAZE2D = {
     "nn_bc": {"config": "maze2d_nn_bc"},
     "nn_rc": {"config": "maze2d_nn_rc"},
 }
-TO_BC = {"task": "behavior_cloning+behavior_cloning_states", "eval_modes": "bc,bc_states"}
-TO_RC = {"task": "reward_conditioned+reward_conditioned_states", "eval_modes": "rc,rc_states"}
+TO_BC = {"task": "behavior_cloning_states", "eval_modes": "bc,bc_states"}
+TO_RC = {"task": "reward_conditioned_states", "eval_modes": "rc,rc_states"}
 SHORTER = {"learning_rate": 2e-4, "warmup_iters": 50, "max_iters": 1500}
 MAZE2D_FINETUNE = {  # row: (the row that it starts from, its recipe on top of that row's)
     "unimask_random_finetune_bc": ("unimask_random", TO_BC | SHORTER),
@@ -203,6 +204,7 @@ def minigrid_recipe(study, row, n):
         settings |= PAPER | {"context": 10, "dropout": 0.1, "keep_best": "loss"}
         return None, settings | lasting(steps)
     config, settings = settled(MINIGRID[row], n)
+    settings["max_iters"] = scaled(settings.get("max_iters") or job.configurator.read_file(config)["max_iters"], n)
     amount = {"fresh": True} if n == "unlimited" else {"num_trajectories": int(n)}
     return config, amount | settings
 
@@ -214,7 +216,14 @@ def minigrid_finetune(study, task, n):
         epochs, rate = PAPER_MINIGRID_FINETUNE[task]
         steps = paper_steps(epochs, n, settings["batch_size"])
         return config, settings | {"task": task, "learning_rate": rate} | lasting(steps)
-    return config, settings | {"task": task, "eval_tasks": task} | FINETUNED_ALIKE | settled(MINIGRID_FINETUNE[task], n)[1]
+    own = settled(MINIGRID_FINETUNE[task], n)[1]
+    own["max_iters"] = scaled(own["max_iters"], n)
+    return config, settings | {"task": task, "eval_tasks": task} | FINETUNED_ALIKE | own
+
+
+def scaled(steps, n):
+    """A recipe's steps at N trajectories ("unlimited" as many as 500)."""
+    return round(steps * STEPS_TIMES.get(int(n) if n != "unlimited" else n, 1))
 
 
 def paper_steps(epochs, n, batch):

@@ -27,8 +27,8 @@ def span(T, a, b):
     return {(g, t) for g in (S, A) for t in range(T)} - hidden, hidden
 
 
-def everything(T, returns=()):
-    return {(g, t) for g in (S, A) for t in range(T)} | set(returns), {(A, t) for t in range(T)}
+def everything(T, returns=(), groups=(S, A)):
+    return {(g, t) for g in groups for t in range(T)} | set(returns), {(A, t) for t in range(T)}
 
 
 RETURN_AT_START = {(R, 0)}
@@ -60,6 +60,8 @@ REFERENCE = {
     "inverse_dynamics": lambda T: [({(S, i), (S, i + 1)}, {(A, i)}) for i in range(0, T - 1)],
     "dt_bc": lambda T: [everything(T)],
     "dt_rc": lambda T: [everything(T, RETURN_AT_START)],
+    "dt_bc_states": lambda T: [everything(T, groups=(S,))],
+    "dt_rc_states": lambda T: [everything(T, RETURN_AT_START, groups=(S,))],
 }
 MIXED = ("past", "future", "behavior_cloning", "reward_conditioned", "goal_conditioned", "waypoint", "forward_dynamics",
          "backward_dynamics")  # fmt: skip
@@ -147,7 +149,7 @@ def test_masks_depend_on_their_generator_alone(task):
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     assert drawn(task, 50, 6, seed=3) == first
-    if task not in ("dt_bc", "dt_rc"):
+    if task not in masks.CAUSAL_ONLY:
         assert drawn(task, 50, 6, seed=4) != first
 
 
@@ -274,10 +276,10 @@ def test_what_is_no_task_is_refused(wrong):
             ["random", "all", "past", "behavior_cloning", "span(1,2)", "past+future"],
             ["dt_bc", "dt_rc", "past+dt_bc"],
         ),
-        ("nn", ["random", "all", "behavior_cloning", "reward_conditioned"], ["dt_bc", "dt_rc"]),
+        ("nn", ["random", "all", "behavior_cloning", "reward_conditioned"], ["dt_bc", "dt_rc_states"]),
         (
             "dt",
-            ["dt_bc", "dt_rc", "dt_bc+dt_rc", "behavior_cloning", "reward_conditioned_states"],
+            ["dt_bc", "dt_rc", "dt_bc+dt_rc", "dt_rc_states", "behavior_cloning", "reward_conditioned_states"],
             ["random", "all", "past", "goal_conditioned", "waypoint", "future", "span(1,2)", "dt_bc+past"],
         ),
     ],
