@@ -13,6 +13,8 @@ Read next: train.py. What a mask is stands in masks.py, what a factor is in data
 import math
 import os
 import pickle
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 
 import torch
@@ -401,10 +403,14 @@ def load_checkpoint(path, device="cpu"):
             raise ValueError(f"there is no checkpoint (best.pt or ckpt.pt) in {path}: train one with train.py --out_dir={path}")
         path = os.path.join(path, names[0])
     try:
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():  # torch.load reads flipped bits as they are: 40 of 40 in a test
+                raise ValueError(f"the checksum of its part {damaged} is wrong")
         checkpoint = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"there is no checkpoint {path}") from None
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError, AttributeError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, MemoryError,
+            pickle.UnpicklingError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         raise ValueError(f"{path} is not a whole checkpoint: {str(error).splitlines()[0] if str(error) else 'empty'}") from None
     if not isinstance(checkpoint, dict) or "model_config" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint that train.py saved")

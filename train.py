@@ -3,6 +3,7 @@
     python train.py config/minigrid_random.py                      # the main experiment
     python train.py config/minigrid_random.py --seed=1 --n_embd=64 # with other settings
     python train.py config/minigrid_random.py --init_from=resume   # go on where a killed run stopped
+    torchrun --standalone --nproc_per_node=2 train.py config/...   # two processes share each batch (distributed.py)
 
 Every setting is a global below; a config file and --key=value flags override them (configurator.py). Each step draws a
 batch of windows (data.py) and of masks (masks.py), and takes the loss (model.py) where the masks say. Into out_dir go
@@ -25,6 +26,7 @@ from tqdm import tqdm
 
 import configurator
 import data
+import distributed
 import evaluate
 import masks
 from model import ModelConfig, build, configure_optimizer, from_plain, load_checkpoint, loss, num_params, to_plain
@@ -94,9 +96,14 @@ def check_settings():
     for key in ("batch_size", "eval_interval", "eval_sequences", "max_iters", "gradient_accumulation"):
         if config[key] < 1:
             raise ValueError(f"{key}={config[key]} must be at least 1")
-    for key in ("seed", "data_seed", "learning_rate", "warmup_iters", "weight_decay", "grad_clip", "threads", "eval_rollouts"):
+    for key in ("seed", "data_seed", "learning_rate", "warmup_iters", "weight_decay", "grad_clip", "threads", "eval_rollouts",
+                "state_weight", "action_weight"):  # fmt: skip
         if not 0 <= config[key] < math.inf:
             raise ValueError(f"{key}={config[key]} must be a number of at least 0")
+    if max(seed, data_seed) >= 2**63:
+        raise ValueError(f"seed={seed} and data_seed={data_seed} must be below 2^63")
+    if batch_size % distributed.world_size:
+        raise ValueError(f"batch_size={batch_size} is that of all {distributed.world_size} processes: a multiple of their number")
     for key in ("factor_hiding", "ema"):
         if not 0 <= config[key] < 1:
             raise ValueError(f"{key}={config[key]} must be in [0, 1)")
@@ -131,16 +138,16 @@ def lr_at(it):
     return learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def seed_step(it):
-    """Seed everything random of a batch from (seed, it) alone: a resumed run, or a replay of one step, draws the same."""
-    for_batch, for_dropout = np.random.SeedSequence([seed, it]).generate_state(2).tolist()
-    torch.manual_seed(for_dropout)
-    return generator.manual_seed(for_batch)
+def batch_seeds(it):
+    """Seeds of everything random of a batch (windows and masks; dropout), from (seed, it) alone: they can be replayed."""
+    return np.random.SeedSequence([seed, it]).generate_state(2).tolist()
 
 
 def next_batch(it):
     """Windows of trajectories for one step: {factor: (B, T) or (B, T, k)}."""
-    seed_step(it)
+    for_batch, for_dropout = batch_seeds(it)
+    generator.manual_seed(for_batch)
+    torch.manual_seed(for_dropout + distributed.rank)
     if fresh:
         made = data.make(dataset, batch_size, np.random.SeedSequence([seed, it, data_seed]))
         return data.sample_windows(made.tensors(device), torch.as_tensor(made.lengths, device=device), batch_size, context, generator)
@@ -160,9 +167,13 @@ def next_masks():
 
 def evaluation(it):
     """Validation losses (and rollouts) of the evaluated weights: a row for log.csv, and the score that `best` maximises."""
+    if distributed.rank > 0:
+        return {"iter": it}, -math.inf
     evaluated = average.module if average else network
     evaluated.eval()
     results = evaluate.losses(evaluated, questions, limits)
+    if not all(math.isfinite(r["loss"]) for r in results.values()):
+        raise ValueError(f"a validation loss at step {it} is not finite{go_on('replay it')}")
     row = {"iter": it, "lr": lr_at(it), "train_loss": float(train_sum) / train_count if train_count else None}
     row |= {name: r["loss"] for name, r in results.items()}
     row |= {f"{name}_gap": r["gap"] for name, r in results.items() if r["gap"] is not None}
@@ -175,34 +186,61 @@ def evaluation(it):
     return row, score
 
 
+def check_finite(it):
+    """Before a checkpoint is overwritten: raise ValueError if a loss since the last one, or a weight now, is not finite."""
+    if math.isfinite(train_sum) and all(p.isfinite().all() for p in network.parameters()):
+        return
+    step = it - train_count // gradient_accumulation + int(finite_steps)  # a sum that is not finite stays so
+    seeds = batch_seeds(step * gradient_accumulation)
+    raise ValueError(f"the loss of step {step} is not finite; its batch has the seed {seeds[0]}, dropout {seeds[1]}{go_on('replay it')}")
+
+
+def go_on(what):
+    """How a run that must end here can be taken up again, if it has come to a checkpoint."""
+    if not os.path.exists(os.path.join(out_dir, "ckpt.pt")):
+        return ""
+    return f"; the last checkpoint is whole: {what} with the same command and --init_from=resume"
+
+
 def save(it, with_best):
-    """Write best.pt if asked, then ckpt.pt and log.csv: each beside its place, then renamed."""
+    """Write best.pt if asked, then log.csv, then ckpt.pt: once that is there, so is the rest of it."""
     evaluated = average.module if average else network
     plain = to_plain(evaluated) | {"config": config, "iter": it}
     if with_best:
-        save_tensors("best.pt", plain)
+        save_whole("best.pt", tensors(plain))
     plain |= {"optimizer": optimizer.state_dict(), "rows": rows, "best": best, "train_sum": float(train_sum), "train_count": train_count}
     plain |= {"raw_weights": network.state_dict()} if average else {}
-    save_tensors("ckpt.pt", plain)
     text = io.StringIO(newline="")
     if rows:
         writer = csv.DictWriter(text, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    save_text("log.csv", text.getvalue())
+    save_whole("log.csv", text.getvalue().encode())
+    save_whole("ckpt.pt", tensors(plain))
 
 
-def save_tensors(name, content):
+def tensors(content):
+    """The bytes of a checkpoint. torch.save to a file would end in a traceback on a full disk; a write is an OSError."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
+
+
+def save_whole(name, content):
+    """Write bytes beside their place, then rename: what is there is whole, whenever the process or the machine dies."""
+    if distributed.rank > 0:
+        return
     path = os.path.join(out_dir, name)
-    torch.save(content, path + ".tmp")
-    os.replace(path + ".tmp", path)
-
-
-def save_text(name, content):
-    path = os.path.join(out_dir, name)
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(content)
-    os.replace(path + ".tmp", path)
+    try:
+        with open(path + ".tmp", "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".tmp", path)
+    except OSError as error:
+        if os.path.isfile(path + ".tmp"):
+            os.remove(path + ".tmp")
+        raise OSError(f"cannot write {path}: {error.strerror}{go_on('later go on')}") from None
 
 
 def check_resumable(saved):
@@ -218,6 +256,7 @@ def check_resumable(saved):
 
 # ---- set up ----------------------------------------------------------------------------------------------------------
 check_settings()
+distributed.start(device)
 if threads:
     torch.set_num_threads(threads)
 torch.manual_seed(seed)
@@ -268,34 +307,37 @@ limits = evaluate.limits(validation, questions)
 train_values, train_lengths = train.tensors(device), torch.as_tensor(train.lengths, device=device)
 
 os.makedirs(out_dir, exist_ok=True)
-save_text("config.json", json.dumps(config, indent=1))
+save_whole("config.json", json.dumps(config, indent=1).encode())
 print("\n".join(f"{key} = {value!r}" for key, value in config.items()))
 print(f"{num_params(network):,} parameters, {len(train)} training and {len(validation)} validation trajectories")
-if wandb_log:
+if wandb_log and distributed.rank == 0:
     import wandb
 
     wandb.init(project=wandb_project, name=out_dir, config=config)
 
-stop = []  # Ctrl-C asks the loop to stop after the step it is in
-signal.signal(signal.SIGINT, lambda *_: stop.append(True))
+stop = []  # Ctrl-C asks the loop to stop after the step it is in; of several processes, the one that saves
+signal.signal(signal.SIGINT, lambda *_: stop.append(True) if distributed.rank == 0 else None)
+finite_steps = train_count // gradient_accumulation  # since the last evaluation; counted on the device, so no step waits
 stepping = torch.compile(network) if compile else network
 
 # ---- the loop --------------------------------------------------------------------------------------------------------
 seconds = {"data": 0.0, "masks": 0.0, "step": 0.0, "evaluation": 0.0}
 begin = time.perf_counter()
-for it in tqdm(range(first_iter, max_iters + 1), initial=first_iter, total=max_iters, disable=not sys.stderr.isatty()):
+quiet = distributed.rank > 0 or not sys.stderr.isatty()
+for it in tqdm(range(first_iter, max_iters + 1), initial=first_iter, total=max_iters, disable=quiet):
     if it % eval_interval == 0 or it == max_iters:
         clock = time.perf_counter()
+        check_finite(it)
         if not (rows and rows[-1]["iter"] == it):  # a resumed run has evaluated this step already
             row, score = evaluation(it)
             rows.append(row)
             improved = score > best and keep_best != "none"
             best = max(best, score)
-            train_sum, train_count = 0.0, 0
+            train_sum, train_count, finite_steps = 0.0, 0, 0
             save(it, improved)
             parts = [f"{name} {x:.3f}" for name, x in row.items() if x is not None and name not in ("iter", "lr") and not name.endswith("_gap")]
             tqdm.write(f"step {it}: {', '.join(parts)}" + (" (best)" if improved else ""))
-            if wandb_log:
+            if wandb_log and distributed.rank == 0:
                 wandb.log(row)
         seconds["evaluation"] += time.perf_counter() - clock
     if it == max_iters or stop:
@@ -304,19 +346,25 @@ for it in tqdm(range(first_iter, max_iters + 1), initial=first_iter, total=max_i
     clock = time.perf_counter()
     for group in optimizer.param_groups:
         group["lr"] = lr_at(it)
+    step_loss = 0.0
     for micro in range(gradient_accumulation):
         before = time.perf_counter()
         batch = next_batch(it * gradient_accumulation + micro)
         after_data = time.perf_counter()
         see, predict = next_masks()
         after_masks = time.perf_counter()
+        own_weights = distributed.own_weights(weights, predict, factors)
+        batch, see, predict = map(distributed.own_rows, (batch, see, predict))
         with autocast:
             outputs = stepping(batch, see)
-            value, _ = loss(outputs, batch, predict, factors, weights)
+            value, _ = loss(outputs, batch, predict, factors, own_weights)
         (value / gradient_accumulation).backward()
-        train_sum, train_count = train_sum + value.detach(), train_count + 1
+        step_loss = step_loss + value.detach()
         seconds["data"] += after_data - before
         seconds["masks"] += after_masks - after_data
+    step_loss = distributed.add_up(list(network.parameters()), step_loss)
+    train_sum, train_count = train_sum + step_loss, train_count + gradient_accumulation
+    finite_steps = finite_steps + torch.isfinite(train_sum)
     if grad_clip:
         torch.nn.utils.clip_grad_norm_(network.parameters(), grad_clip)
     optimizer.step()
@@ -327,6 +375,7 @@ for it in tqdm(range(first_iter, max_iters + 1), initial=first_iter, total=max_i
 
 # ---- the end ---------------------------------------------------------------------------------------------------------
 if stop and it < max_iters:
+    check_finite(it)
     save(it, False)
     sys.exit(f"stopped at step {it} and saved; go on with the same command and --init_from=resume")
 steps = max(1, max_iters - first_iter)
