@@ -7,6 +7,7 @@ Python that sets some of these names. Flags win over files whatever their order.
 of another type, is refused in one line: a mistyped experiment must not run. Read next: train.py.
 """
 
+import contextlib
 import difflib
 import os
 import sys
@@ -111,3 +112,20 @@ def one_line_errors():
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = hook
+
+
+@contextlib.contextmanager
+def beside(path):
+    """A name beside `path` to write to. It becomes `path` when it is whole and on the disk; if that fails, it goes."""
+    unfinished = f"{path}.tmp"
+    try:
+        yield unfinished
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.remove(unfinished)
+        if isinstance(error, OSError):  # a full disk, say, of which the message alone does not name the file
+            raise OSError(f"cannot write {path}: {error.strerror or error}") from None
+        raise

@@ -15,14 +15,16 @@ Read next: masks.py. The worlds that make trajectories are doorkey.py and maze2d
 import argparse
 import json
 import math
-import os
 import struct
 import sys
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
+
+import configurator
 
 GROUPS = ("STATE", "ACTION", "RETURN")  # the order of the last axis of every mask
 CHUNK = 2**20  # numbers that are worked on at a time where a whole data set might not fit into memory
@@ -104,8 +106,8 @@ class Trajectories:
         header = {"factors": [asdict(factor) for factor in self.factors], "world": self.world}
         arrays = {f"values/{name}": array for name, array in self.values.items()}
         arrays |= {f"extras/{name}": array for name, array in self.extras.items()}
-        write_npz(f"{path}.tmp", {"header": np.array(json.dumps(header)), "lengths": self.lengths} | arrays)
-        os.replace(f"{path}.tmp", path)
+        with configurator.beside(path) as unfinished:
+            write_npz(unfinished, {"header": np.array(json.dumps(header)), "lengths": self.lengths} | arrays)
 
     @staticmethod
     def load(path):
@@ -122,7 +124,9 @@ class Trajectories:
             return Trajectories(factors, part("values"), header["world"], arrays["lengths"], part("extras"))
         except FileNotFoundError:
             raise ValueError(f"there is no data file {path}") from None
-        except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError, struct.error) as error:
+        except (
+            zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, TypeError, ValueError, RuntimeError
+        ) as error:  # fmt: skip
             raise ValueError(f"{path} is not a whole trajectory file as data.py saves it: {error}") from None
 
 

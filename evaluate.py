@@ -272,9 +272,8 @@ def chosen_tasks(text, model_kind, world=""):
 
 def save_json(path, content):
     """Write beside and rename, so that a reader never sees half a file."""
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
+    with configurator.beside(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
-    os.replace(path + ".tmp", path)
 
 
 def evaluation_set(dataset, num_trajectories, data_seed, split):

@@ -113,8 +113,8 @@ def read_log(folder):
 
 def save(figure, path):
     """Write a figure beside its place and rename it."""
-    figure.savefig(path + ".tmp", dpi=110, format="png")
-    os.replace(path + ".tmp", path)
+    with configurator.beside(path) as unfinished:
+        figure.savefig(unfinished, dpi=110, format="png")
     plt.close(figure)
     print(f"wrote {path}")
 

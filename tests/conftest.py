@@ -2,9 +2,11 @@
 
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models on a few cores: one thread is the fastest
@@ -74,8 +76,12 @@ def run():
 
 
 @pytest.fixture(scope="session")
-def run_warm():
-    """As run(), but in a fork of this process, in which all slow imports are done already."""
+def start_warm():
+    """start_warm("train.py", "--seed=1", cwd=folder): begin a command in a fork of this process, its slow imports done.
+
+    inside: called in the fork before the script begins. Returns a function that waits and returns the finished process;
+    its argument is the number of seconds after which it ends the command with SIGKILL.
+    """
     import doorkey
     import evaluate  # noqa: F401
 
@@ -84,20 +90,40 @@ def run_warm():
     parameter.grad = torch.zeros(1)
     torch.optim.AdamW([parameter], fused=True).step()  # the first step imports half of PyTorch's compiler
 
-    def command(script, *args, cwd):
+    def start(script, *args, cwd, inside=None):
         line = [str(ROOT / script), *map(str, args)]
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            child = os.fork()
-            if child == 0:
-                os.dup2(out.fileno(), 1)
-                os.dup2(err.fileno(), 2)
-                os.chdir(cwd)
-                os._exit(as_main(line))
-            _, status = os.waitpid(child, 0)
-            texts = [file.read() for file in (out, err) if not file.seek(0)]
-        return subprocess.CompletedProcess(line, os.waitstatus_to_exitcode(status), *texts)
+        out, err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        child = os.fork()
+        if child == 0:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            os.chdir(cwd)
+            if inside:
+                inside()
+            os._exit(as_main(line))
 
-    return command
+        def finish(seconds=300):
+            deadline = time.monotonic() + seconds
+            while (status := os.waitpid(child, os.WNOHANG)) == (0, 0):
+                time.sleep(0.0005)
+                if time.monotonic() > deadline:
+                    os.kill(child, signal.SIGKILL)
+                    status = os.waitpid(child, 0)
+                    break
+            texts = [file.read() for file in (out, err) if not file.seek(0)]
+            out.close()
+            err.close()
+            return subprocess.CompletedProcess(line, os.waitstatus_to_exitcode(status[1]), *texts)
+
+        return finish
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run_warm(start_warm):
+    """As run(), but in a fork of this process, in which all slow imports are done already."""
+    return lambda script, *args, cwd, inside=None, seconds=300: start_warm(script, *args, cwd=cwd, inside=inside)(seconds)
 
 
 def as_main(line):
