@@ -74,12 +74,19 @@ class Trajectories:
     def __post_init__(self):
         if not self.factors:
             raise ValueError("trajectories need at least one factor")
+        names = [factor.name for factor in self.factors]
+        if len(set(names)) < len(names):
+            raise ValueError(f"factors have the same name: {', '.join(names)}")
+        if all(factor.group == "RETURN" for factor in self.factors):
+            raise ValueError("there is nothing to predict: trajectories need a factor of the group STATE or ACTION")
         N, L = self.values[self.factors[0].name].shape[:2]
+        if not isinstance(self.world, str):
+            raise ValueError(f"the world {self.world!r} is not the name of one")
         if self.lengths is None:
             self.lengths = np.full(N, L, dtype=np.int64)
         for factor in self.factors:
             _check(factor, self.values[factor.name], N, L)
-        if self.lengths.shape != (N,) or not (1 <= self.lengths.min() and self.lengths.max() <= L):
+        if self.lengths.shape != (N,) or self.lengths.dtype.kind not in "iu" or not (1 <= self.lengths.min() and self.lengths.max() <= L):
             raise ValueError(f"lengths must be {N} numbers from 1 to {L}, one for each trajectory")
         for name, array in self.extras.items():
             if len(array) != N:
@@ -121,12 +128,13 @@ class Trajectories:
             header = json.loads(str(arrays.pop("header")))
             factors = [Factor.from_plain(f) for f in header["factors"]]
             part = lambda kind: {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(kind + "/")}
-            return Trajectories(factors, part("values"), header["world"], arrays["lengths"], part("extras"))
+            values = part("values")
+            values |= {f.name: _typed(f, values[f.name]) for f in factors}
+            return Trajectories(factors, values, header["world"], arrays["lengths"], part("extras"))
         except FileNotFoundError:
             raise ValueError(f"there is no data file {path}") from None
-        except (
-            zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, TypeError, ValueError, RuntimeError
-        ) as error:  # fmt: skip
+        except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, TypeError, AttributeError, ValueError,
+                RuntimeError) as error:  # fmt: skip
             raise ValueError(f"{path} is not a whole trajectory file as data.py saves it: {error}") from None
 
 
@@ -149,6 +157,8 @@ def map_npz(path):
     """
     arrays = {}
     with zipfile.ZipFile(path) as archive, open(path, "rb") as raw:
+        if damaged := archive.testzip():  # a flipped bit would go unnoticed where an array is mapped
+            raise ValueError(f"{damaged} does not match its checksum")
         for member in archive.infolist():
             array = _map(raw, member) if member.compress_type == zipfile.ZIP_STORED else None
             if array is None:
@@ -174,8 +184,22 @@ def _map(raw, member):
     return np.memmap(raw, dtype, "c", raw.tell(), shape, "F" if fortran else "C")
 
 
+def _typed(factor, array):
+    """A factor's array in the type that all of this code works with, if it holds such numbers."""
+    if factor.kind == "categorical" and array.dtype.kind in "iu":
+        return array.astype(np.int64, copy=False)
+    if factor.kind == "continuous" and array.dtype.kind in "fiu":
+        with np.errstate(over="ignore"):  # what no float32 holds becomes infinite, and is refused
+            return array.astype(np.float32, copy=False)
+    return array
+
+
 def _check(factor, array, N, L):
-    """One sentence on the first thing wrong with a factor's array."""
+    """One sentence on the first thing wrong with a factor or its array."""
+    if not (isinstance(factor.name, str) and factor.name.isidentifier()) or factor.name == "timestep":
+        raise ValueError(f"a factor cannot be called {factor.name!r}: a letter, then letters, digits and _; not timestep")
+    if factor.kind not in ("categorical", "continuous") or not (isinstance(factor.size, int) and factor.size >= 1):
+        raise ValueError(f"factor {factor.name} is {factor.kind!r} of size {factor.size!r}, not categorical or continuous of 1 or more")
     if factor.group not in GROUPS:
         raise ValueError(f"factor {factor.name} has group {factor.group!r}; groups are {', '.join(GROUPS)}")
     shape = (N, L) if factor.kind == "categorical" else (N, L, factor.size)
@@ -187,6 +211,8 @@ def _check(factor, array, N, L):
         raise ValueError(f"factor {factor.name} holds {array.dtype}; the classes of a categorical factor are integers")
     if factor.kind == "categorical" and not (0 <= array.min() and array.max() < factor.size):
         raise ValueError(f"factor {factor.name} has classes {array.min()}..{array.max()}; it needs 0..{factor.size - 1}")
+    if factor.kind == "continuous" and array.dtype.kind not in "fiu":
+        raise ValueError(f"factor {factor.name} holds {array.dtype}; a continuous factor holds real numbers")
     if factor.kind == "continuous" and not np.isfinite([array.min(), array.max()]).all():  # both carry NaN along
         raise ValueError(f"factor {factor.name} has a value that is not finite (NaN or infinity)")
 
@@ -348,6 +374,8 @@ def main():
     if args.command == "import" and not args.out.endswith(".npz"):
         raise ValueError(f"--out={args.out} should end in .npz")
     if args.command == "make":
+        if args.n < 1 or args.seed < 0:
+            raise ValueError(f"--n={args.n} must be at least 1, and --seed={args.seed} at least 0")
         made = make(args.world, args.n, args.seed)
         made.save(args.out)
         print(describe(made), f"\nsaved to {args.out}")

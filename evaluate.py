@@ -285,12 +285,38 @@ def evaluation_set(dataset, num_trajectories, data_seed, split):
     return data.make(dataset, 1000 if dataset.startswith("doorkey") else 100, TEST_SEED + data_seed)
 
 
-def main():
-    config = configurator.apply(globals())
-    if config["sequences"] < 1:
-        raise ValueError(f"sequences={config['sequences']} must be at least 1")
+def check_settings(config):
+    """Refuse what cannot work before anything is computed."""
+    if config["sequences"] < 1 or config["rollouts"] < 0:
+        raise ValueError(f"sequences={config['sequences']} must be at least 1, and rollouts={config['rollouts']} at least 0")
     if config["threads"] < 0:
         raise ValueError(f"threads={config['threads']} must be at least 0")
+    check_seed(config["seed"])
+    for mode in config["modes"].split(","):
+        if mode not in ROLLOUT_MODES:
+            raise ValueError(f"there is no rollout mode {mode!r}; modes are {', '.join(ROLLOUT_MODES)}")
+
+
+def check_seed(seed, name="seed"):
+    """Raise ValueError for what torch and numpy do not both take."""
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"{name}={seed} must be from 0 to 2^63 - 1")
+
+
+def check_fit(network, trajectories, dataset):
+    """Raise ValueError unless a model can be asked about trajectories: they have its factors, and lengths that it takes."""
+    plain = lambda factors: [(f.name, f.group, f.kind, f.size) for f in factors]
+    if plain(network.factors) != plain(trajectories.factors):
+        raise ValueError(f"the model was trained on other factors than {dataset} has")
+    data.check_context(trajectories, network.config.context)
+    longest, most = trajectories.lengths.max(), network.config.max_timestep
+    if network.config.positions == "timestep" and longest > most:
+        raise ValueError(f"positions='timestep' counts to {most}, and {dataset} has trajectories of {longest} timesteps")
+
+
+def main():
+    config = configurator.apply(globals())
+    check_settings(config)
     if config["threads"]:
         torch.set_num_threads(config["threads"])
     network = load(config["out_dir"], config["device"])
@@ -301,6 +327,7 @@ def main():
     if episodes:
         stage(trained["dataset"], config["env"], 1, ROLLOUT_SEED, network.factors)  # refuse now, not after the losses
     trajectories = evaluation_set(*source, config["split"])
+    check_fit(network, trajectories, trained["dataset"])
     tasks = chosen_tasks(config["tasks"], network.config.model, trajectories.world)
     asked = questions(trajectories, tasks, config["sequences"], network.config.context, config["seed"])
     results = losses(network, asked, limits(trajectories, asked))
@@ -330,8 +357,10 @@ def read_config(folder):
     """The settings that train.py saved in an out_dir."""
     try:
         with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, json.JSONDecodeError) as error:
+            config = json.load(file)
+        config["dataset"], config["num_trajectories"], config["data_seed"]
+        return config
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder} has no readable config.json as train.py saves it: {error}") from None
 
 

@@ -104,8 +104,12 @@ def read_log(folder):
     path = os.path.join(folder, "log.csv")
     if not os.path.exists(path):
         raise ValueError(f"there is no {path}: train with train.py --out_dir={folder} first")
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        [float(text) for row in rows for text in row.values() if text]
+    except (csv.Error, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a log as train.py writes it: {error}") from None
     if not rows:
         raise ValueError(f"{path} has no evaluation yet")
     return rows

@@ -17,7 +17,7 @@ import masks
 from data import GROUPS
 
 EXAMPLE = "state[0], action[1:9], state[-1]"
-INTEGER = r"\s*([+-]?\d+)?\s*"
+INTEGER = r"\s*([+-]?\d{1,9})?\s*"
 INDEX = re.compile(rf"{INTEGER}(?:(:){INTEGER}(?::{INTEGER})?)?")  # start, colon, stop, step
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 BLANK, NAME, IN_INDEX = re.compile(r"\s*"), re.compile(r"[A-Za-z_]\w*"), re.compile(r"[\d+\-:\s]*")
@@ -194,7 +194,10 @@ def _value(scan, factor):
     if factor.kind == "continuous":
         if len(numbers) != factor.size:
             scan.fail(start, f"{factor.name} has {factor.size} dimensions, not {len(numbers)}")
-        return torch.tensor([float(number) for number in numbers])
-    if bracketed or not numbers[0].isdigit() or int(numbers[0]) >= factor.size:
+        value = torch.tensor([float(number) for number in numbers])
+        if not value.isfinite().all():
+            scan.fail(start, "a number is too large")
+        return value
+    if bracketed or not numbers[0].isdigit() or len(numbers[0]) > 9 or int(numbers[0]) >= factor.size:
         scan.fail(start, f"{factor.name} is a class from 0 to {factor.size - 1}")
     return torch.tensor(int(numbers[0]))

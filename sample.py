@@ -288,12 +288,14 @@ def lawful_share(samples, known, size=6):
 
 def main():
     config = configurator.apply(globals())
+    evaluate.check_seed(config["seed"])
     path = config["picture"] or os.path.join(config["out_dir"], "answer.png")
     pictures.check_path(path)
     model, trained = load(config["out_dir"], config["device"]), evaluate.read_config(config["out_dir"])
     generator = torch.Generator().manual_seed(config["seed"])
     source = (trained[key] for key in ("dataset", "num_trajectories", "data_seed"))
     held_out = evaluate.evaluation_set(*source, config["split"])
+    evaluate.check_fit(model, held_out, trained["dataset"])
     window = one_window(held_out, config["trajectory"], config["start"], model.config.context)
     texts = (config[key] or "" for key in ("see", "predict", "task", "set"))
     asked = queries.query(window, model.factors, *texts, generator)

@@ -97,12 +97,14 @@ def check_settings():
     for key in ("batch_size", "eval_interval", "eval_sequences", "max_iters", "gradient_accumulation"):
         if config[key] < 1:
             raise ValueError(f"{key}={config[key]} must be at least 1")
-    for key in ("seed", "data_seed", "learning_rate", "warmup_iters", "weight_decay", "grad_clip", "threads", "eval_rollouts",
+    for key in ("learning_rate", "warmup_iters", "weight_decay", "grad_clip", "threads", "eval_rollouts",
                 "state_weight", "action_weight"):  # fmt: skip
         if not 0 <= config[key] < math.inf:
             raise ValueError(f"{key}={config[key]} must be a number of at least 0")
-    if max(seed, data_seed) >= 2**63:
-        raise ValueError(f"seed={seed} and data_seed={data_seed} must be below 2^63")
+    for key in ("seed", "data_seed"):
+        evaluate.check_seed(config[key], key)
+    if threads > 1024 or not out_dir:
+        raise ValueError(f"threads={threads} must be at most 1024, and out_dir={out_dir!r} not empty")
     if batch_size % distributed.world_size:
         raise ValueError(f"batch_size={batch_size} is that of all {distributed.world_size} processes: a multiple of their number")
     for key in ("factor_hiding", "ema"):
@@ -271,14 +273,12 @@ elif init_from.startswith("finetune:"):
     network = from_plain(start)
     if network.config.model != model:
         raise ValueError(f"{init_from} holds a model {network.config.model!r}, not model={model!r}")
-    if [(f.name, f.size) for f in network.factors] != [(f.name, f.size) for f in train.factors]:
-        raise ValueError(f"{init_from} was trained on other factors than {dataset} has")
     config |= {key: value for key, value in start["model_config"].items() if key in config}
     globals().update(config)
 else:
     shape = {key: value for key, value in config.items() if key in ModelConfig.__dataclass_fields__}
     network = build(ModelConfig(**shape), train.factors)
-data.check_context(train, context)
+evaluate.check_fit(network, train, dataset)
 network.to(device).train()
 factors = network.factors
 weights = {f.name: state_weight if f.group == "STATE" else action_weight for f in factors}
