@@ -33,7 +33,6 @@ def together(start_warm):
         def become(rank):
             os.environ.update(RANK=str(rank), WORLD_SIZE=str(processes), MASTER_ADDR="localhost", MASTER_PORT=str(port))
             sys.modules.pop("distributed")  # it read them when it was imported
-            in_float64()
 
         running = [
             start_warm("train.py", *TINY, *flags, cwd=cwd, inside=lambda rank=rank: become(rank))
@@ -44,16 +43,17 @@ def together(start_warm):
     return command
 
 
-def in_float64():
-    """AdamW divides gradients by their own size, also those that are nothing but rounding errors, such as the keys' bias,
-    of which softmax does not depend: in float32 these few weights differ by as much as they learn. Not so in float64."""
-    torch.set_default_dtype(torch.float64)
-
-
 def furthest(one, other):
-    """The largest difference between the weights of two runs."""
+    """The largest difference between the weights of two runs, but for the keys' bias.
+
+    Softmax does not depend on it: its gradient is nothing but rounding errors, which AdamW scales up to whole steps.
+    """
     ours, theirs = checkpoint(one)["weights"], checkpoint(other)["weights"]
-    return max((ours[name] - theirs[name]).abs().max().item() for name in ours)
+    difference = {name: (ours[name] - theirs[name]).abs() for name in ours}
+    for name in difference:
+        if name.endswith("qkv.bias"):
+            difference[name].view(3, -1)[1] = 0
+    return max(x.max().item() for x in difference.values())
 
 
 SETTINGS = {
@@ -67,7 +67,7 @@ SETTINGS = {
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_processes_with_shares_of_a_batch_are_one_process_with_the_whole(settings, together, run_warm, tmp_path):
     flags = [*SETTINGS[settings], "--max_iters=50", "--eval_interval=25"]
-    assert run_warm("train.py", *TINY, *flags, "--out_dir=one", cwd=tmp_path, inside=in_float64).returncode == 0
+    assert run_warm("train.py", *TINY, *flags, "--out_dir=one", cwd=tmp_path).returncode == 0
     for process in together(2, *flags, "--out_dir=two", cwd=tmp_path):
         assert process.returncode == 0, process.stderr[-2000:]
     assert furthest(tmp_path / "one", tmp_path / "two") < 1e-5
@@ -79,8 +79,8 @@ def test_processes_with_shares_of_a_batch_are_one_process_with_the_whole(setting
 
 def test_a_run_goes_on_under_another_number_of_processes(together, run_warm, tmp_path):
     long, short = ["--max_iters=40", "--eval_interval=20"], ["--max_iters=20", "--eval_interval=20"]
-    assert run_warm("train.py", *TINY, *long, "--out_dir=whole", cwd=tmp_path, inside=in_float64).returncode == 0
-    assert run_warm("train.py", *TINY, *short, "--out_dir=parts", cwd=tmp_path, inside=in_float64).returncode == 0
+    assert run_warm("train.py", *TINY, *long, "--out_dir=whole", cwd=tmp_path).returncode == 0
+    assert run_warm("train.py", *TINY, *short, "--out_dir=parts", cwd=tmp_path).returncode == 0
     first, second = together(2, *long, "--out_dir=parts", "--init_from=resume", cwd=tmp_path)
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert "step 40" in first.stdout and not second.stdout + second.stderr, "only the first process prints"
