@@ -11,6 +11,9 @@ import contextlib
 import difflib
 import os
 import sys
+import warnings
+
+PLAIN = (bool, int, float, str, type(None))
 
 
 def apply(defaults, argv=None):
@@ -27,8 +30,7 @@ def apply(defaults, argv=None):
 
 def configurable(names):
     """The names that are settings: public, lower-case, and of a plain type."""
-    plain = (bool, int, float, str, type(None))
-    return {k: v for k, v in names.items() if k.islower() and not k.startswith("_") and isinstance(v, plain)}
+    return {k: v for k, v in names.items() if k.islower() and not k.startswith("_") and isinstance(v, PLAIN)}
 
 
 def override(config, argv):
@@ -55,11 +57,11 @@ def read_file(path):
         raise ValueError(f"there is no config file {path!r} (settings are written --key=value)")
     names = {}
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file, warnings.catch_warnings(action="ignore"):
             exec(compile(file.read(), path, "exec"), names)
     except (Exception, SystemExit) as error:  # whatever a user's file may do wrong ends in one line
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ValueError(f"config file {path}{where}: {type(error).__name__}: {error}") from None
+        raise ValueError(f"config file {path}{where}: {type(error).__name__}: {' '.join(str(error).split())}") from None
     return {k: v for k, v in names.items() if not k.startswith("__")}
 
 
@@ -72,9 +74,9 @@ def known(key, defaults, where):
 
 def typed(key, value, default, where):
     """A config file's value, if it has its setting's type (an int may stand for a float)."""
-    if default is None or (value is None and isinstance(default, str)):
+    if default is None and isinstance(value, PLAIN):
         return value
-    if isinstance(default, float) and type(value) is int:
+    if isinstance(default, float) and type(value) is int and abs(value) < 2**1000:  # what is larger is no float
         return float(value)
     if type(value) is not type(default):
         raise ValueError(f"{where}: {key}={value!r} should be of type {type(default).__name__}, like {default!r}")
@@ -83,11 +85,11 @@ def typed(key, value, default, where):
 
 def parsed(key, text, default):
     """A flag's text as a value of its setting's type."""
-    if (text.lower() == "none" and default is None) or (text == "None" and isinstance(default, str)):
-        return None  # for a setting that is text, "none" may be one of its values
+    if text.lower() == "none" and default is None:
+        return None
     if isinstance(default, bool):
         if text.lower() not in BOOLEANS:
-            raise ValueError(f"--{key}={text} should be True or False")
+            raise ValueError(f"--{key}={text!r} should be True or False")
         return BOOLEANS[text.lower()]
     for kind in (int, float) if default is None else (type(default),):
         try:
@@ -96,7 +98,7 @@ def parsed(key, text, default):
             continue
     if default is None:
         return text
-    raise ValueError(f"--{key}={text} should be of type {type(default).__name__}, like {default!r}")
+    raise ValueError(f"--{key}={text!r} should be of type {type(default).__name__}, like {default!r}")
 
 
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
