@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import ROOT
 from test_train import checkpoint, read_log, same
+from test_trust import equal_runs, interrupt_at_step
 
 import distributed
 import doorkey
@@ -25,7 +26,7 @@ TINY = (
 def together(start_warm):
     """together(2, *flags, cwd=folder): train.py in several processes at once, as torchrun starts them; all that finished."""
 
-    def command(processes, *flags, cwd):
+    def command(processes, *flags, cwd, inside=lambda rank: None):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -33,6 +34,7 @@ def together(start_warm):
         def become(rank):
             os.environ.update(RANK=str(rank), WORLD_SIZE=str(processes), MASTER_ADDR="localhost", MASTER_PORT=str(port))
             sys.modules.pop("distributed")  # it read them when it was imported
+            inside(rank)
 
         running = [
             start_warm("train.py", *TINY, *flags, cwd=cwd, inside=lambda rank=rank: become(rank))
@@ -86,6 +88,18 @@ def test_a_run_goes_on_under_another_number_of_processes(together, run_warm, tmp
     assert "step 40" in first.stdout and not second.stdout + second.stderr, "only the first process prints"
     assert furthest(tmp_path / "whole", tmp_path / "parts") < 1e-5
     assert [row["iter"] for row in read_log(tmp_path / "parts")] == ["0", "20", "40"]
+
+
+def test_ctrl_c_that_reaches_them_at_different_steps_saves_once(together, tmp_path):
+    flags = ["--max_iters=20", "--eval_interval=10"]
+    interrupt = lambda rank: interrupt_at_step(13 - rank)
+    first, second = together(2, *flags, "--out_dir=stopped", cwd=tmp_path, inside=interrupt)
+    assert "stopped at step 13 and saved" in first.stderr and first.returncode == 1
+    assert second.stderr.count("\n") == 1 and second.returncode == 1
+    assert all(process.returncode == 0 for process in together(2, *flags, "--out_dir=whole", cwd=tmp_path))
+    resumed = together(2, *flags, "--out_dir=stopped", "--init_from=resume", cwd=tmp_path)
+    assert all(process.returncode == 0 for process in resumed)
+    equal_runs(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_torchrun_trains_and_three_processes_repeat_to_the_bit(together, tmp_path):

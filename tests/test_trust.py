@@ -98,19 +98,21 @@ def test_a_run_killed_at_its_last_save_has_its_whole_log_when_resumed(number, mo
 # ---- Ctrl-C and full disks -------------------------------------------------------------------------------------------
 
 
+def interrupt_at_step(number):
+    """In the process that calls it: Ctrl-C during the given step of training, counted from 1."""
+    step = torch.optim.AdamW.step
+
+    def counted(self, *args, **options):
+        nonlocal number
+        number -= 1
+        if number == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, *args, **options)
+
+    torch.optim.AdamW.step = counted
+
+
 def test_ctrl_c_saves_the_step_it_is_in_and_says_how_to_go_on(run_warm, tmp_path):
-    def interrupt_at_step(number):
-        step = torch.optim.AdamW.step
-
-        def counted(self, *args, **options):
-            nonlocal number
-            number -= 1
-            if number == 0:
-                os.kill(os.getpid(), signal.SIGINT)
-            return step(self, *args, **options)
-
-        torch.optim.AdamW.step = counted
-
     flags = [*TINY, "--max_iters=20", "--eval_interval=10"]
     good(run_warm("train.py", *flags, "--out_dir=whole", cwd=tmp_path))
     stopped = run_warm("train.py", *flags, "--out_dir=stopped", cwd=tmp_path, inside=lambda: interrupt_at_step(14))
@@ -220,6 +222,10 @@ def test_weights_that_explode_never_reach_a_checkpoint(run_warm, refused, tmp_pa
     with_one_mistake(at=slice(0)).save(tmp_path / "data.npz")  # no mistake, but a learning rate that is one
     flags = ["--dataset=data.npz", "--learning_rate=1e30", "--warmup_iters=0", "--eval_interval=4", "--max_iters=20"]
     message = refused(run_warm("train.py", *TINY, *flags, "--out_dir=run", "--context=5", cwd=tmp_path))
+    assert "loss of step 1 is not finite" in message
+    assert checkpoint(tmp_path / "run")["iter"] == 0
+    interrupt = lambda: interrupt_at_step(2)  # which saves at once: but not that
+    message = refused(run_warm("train.py", *TINY, *flags, "--out_dir=run", "--context=5", cwd=tmp_path, inside=interrupt))
     assert "loss of step 1 is not finite" in message
     assert checkpoint(tmp_path / "run")["iter"] == 0
 
