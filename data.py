@@ -86,7 +86,8 @@ class Trajectories:
             self.lengths = np.full(N, L, dtype=np.int64)
         for factor in self.factors:
             _check(factor, self.values[factor.name], N, L)
-        if self.lengths.shape != (N,) or self.lengths.dtype.kind not in "iu" or not (1 <= self.lengths.min() and self.lengths.max() <= L):
+        whole = self.lengths.shape == (N,) and self.lengths.dtype.kind in "iu"
+        if not whole or not (1 <= self.lengths.min() and self.lengths.max() <= L):
             raise ValueError(f"lengths must be {N} numbers from 1 to {L}, one for each trajectory")
         for name, array in self.extras.items():
             if len(array) != N:
@@ -197,9 +198,10 @@ def _typed(factor, array):
 def _check(factor, array, N, L):
     """One sentence on the first thing wrong with a factor or its array."""
     if not (isinstance(factor.name, str) and factor.name.isidentifier()) or factor.name == "timestep":
-        raise ValueError(f"a factor cannot be called {factor.name!r}: a letter, then letters, digits and _; not timestep")
+        raise ValueError(f"a factor cannot be called {factor.name!r}: letters, digits and _ only, and not timestep")
     if factor.kind not in ("categorical", "continuous") or not (isinstance(factor.size, int) and factor.size >= 1):
-        raise ValueError(f"factor {factor.name} is {factor.kind!r} of size {factor.size!r}, not categorical or continuous of 1 or more")
+        kinds = "categorical or continuous, of size 1 or more"
+        raise ValueError(f"factor {factor.name} is {factor.kind!r} of size {factor.size!r}, not {kinds}")
     if factor.group not in GROUPS:
         raise ValueError(f"factor {factor.name} has group {factor.group!r}; groups are {', '.join(GROUPS)}")
     shape = (N, L) if factor.kind == "categorical" else (N, L, factor.size)

@@ -41,7 +41,7 @@ def own_rows(batch):
 
 
 def own_weights(weights, predict, factors):
-    """{factor: its weight x own share of the batch's predicted entries}, with which means over own rows add up to the whole's.
+    """{factor: its weight x own share of the predicted entries}, with which losses of own rows add up to the batch's.
 
     weights: {factor: number}; predict: of the whole batch, (B, T, 3) or {factor: (B, T)}.
     """
@@ -52,11 +52,11 @@ def own_weights(weights, predict, factors):
     return {name: weight * share[name] for name, weight in weights.items()}
 
 
-def add_up(parameters, value):
-    """Sum the gradients of all processes, in place, and a scalar tensor, which is returned: one exchange for all of it."""
+def add_up(network, value):
+    """Sum the gradients of all processes, in place, and a scalar tensor, which is returned, in one exchange."""
     if world_size == 1:
         return value
-    gradients = [p.grad for p in parameters if p.grad is not None]
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients] + [value.view(1)])
     try:
         dist.all_reduce(flat)

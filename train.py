@@ -106,7 +106,7 @@ def check_settings():
     if threads > 1024 or not out_dir:
         raise ValueError(f"threads={threads} must be at most 1024, and out_dir={out_dir!r} not empty")
     if batch_size % distributed.world_size:
-        raise ValueError(f"batch_size={batch_size} is that of all {distributed.world_size} processes: a multiple of their number")
+        raise ValueError(f"batch_size={batch_size} is no multiple of the {distributed.world_size} processes that share it")
     for key in ("factor_hiding", "ema"):
         if not 0 <= config[key] < 1:
             raise ValueError(f"{key}={config[key]} must be in [0, 1)")
@@ -142,7 +142,7 @@ def lr_at(it):
 
 
 def batch_seeds(it):
-    """Seeds of everything random of a batch (windows and masks; dropout), from (seed, it) alone: they can be replayed."""
+    """Seeds of everything random of a batch (windows and masks; dropout), from (seed, it) alone: it can be replayed."""
     return np.random.SeedSequence([seed, it]).generate_state(2).tolist()
 
 
@@ -190,12 +190,13 @@ def evaluation(it):
 
 
 def check_finite(it):
-    """Before a checkpoint is overwritten: raise ValueError if a loss since the last one, or a weight now, is not finite."""
+    """Before a checkpoint is overwritten: raise ValueError if a loss since the last one, or a weight, is not finite."""
     if math.isfinite(train_sum) and all(p.isfinite().all() for p in network.parameters()):
         return
     step = it - train_count // gradient_accumulation + int(finite_steps)  # a sum that is not finite stays so
     seeds = batch_seeds(step * gradient_accumulation)
-    raise ValueError(f"the loss of step {step} is not finite; its batch has the seed {seeds[0]}, dropout {seeds[1]}{go_on('replay it')}")
+    about = f"its batch has the seed {seeds[0]}, dropout {seeds[1]}"
+    raise ValueError(f"the loss of step {step} is not finite; {about}{go_on('replay it')}")
 
 
 def go_on(what):
@@ -313,7 +314,7 @@ if wandb_log and distributed.rank == 0:
 
 stop = []  # Ctrl-C asks the loop to stop after the step it is in; of several processes, the one that saves
 signal.signal(signal.SIGINT, lambda *_: stop.append(True) if distributed.rank == 0 else None)
-finite_steps = train_count // gradient_accumulation  # since the last evaluation; counted on the device, so no step waits
+finite_steps = train_count // gradient_accumulation  # since the last evaluation; counted on the device: no step waits
 stepping = torch.compile(network) if compile else network
 
 # ---- the loop --------------------------------------------------------------------------------------------------------
@@ -358,7 +359,7 @@ for it in tqdm(range(first_iter, max_iters + 1), initial=first_iter, total=max_i
         step_loss = step_loss + value.detach()
         seconds["data"] += after_data - before
         seconds["masks"] += after_masks - after_data
-    step_loss = distributed.add_up(list(network.parameters()), step_loss)
+    step_loss = distributed.add_up(network, step_loss)
     train_sum, train_count = train_sum + step_loss, train_count + gradient_accumulation
     finite_steps = finite_steps + torch.isfinite(train_sum)
     if grad_clip:

@@ -1,4 +1,4 @@
-"""Several processes train what one process would: the same batches, gradients and weights, and only one of them writes."""
+"""Several processes train what one process would: the same batches, gradients and weights; only one of them writes."""
 
 import os
 import socket
@@ -105,7 +105,8 @@ def test_ctrl_c_that_reaches_them_at_different_steps_saves_once(together, tmp_pa
 def test_torchrun_trains_and_three_processes_repeat_to_the_bit(together, tmp_path):
     flags = ["--max_iters=6", "--eval_interval=3", "--dropout=0.3"]
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", ROOT / "train.py"]
-    process = subprocess.run([*line, *TINY, *flags, "--out_dir=run"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    line += [*TINY, *flags, "--out_dir=run"]
+    process = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert process.returncode == 0, process.stderr[-2000:]
     assert process.stdout.count("step 6:") == 1
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "log.csv", "ckpt.pt", "best.pt"}

@@ -76,7 +76,8 @@ def test_any_config_file_is_taken_or_refused_in_one_line(folder, recwarn, text):
 def test_good_settings_come_back_from_flags_and_from_files(folder, wanted):
     flags = [f"--{key}={value}" for key, value in wanted.items()]
     assert configurator.override(DEFAULTS, flags) == wanted
-    written = wanted | {key: 0.0 for key, value in wanted.items() if value in (math.inf, -math.inf)}  # "inf" is no literal
+    infinite = [key for key, value in wanted.items() if value in (math.inf, -math.inf)]
+    written = wanted | dict.fromkeys(infinite, 0.0)  # Python has no literal for infinity
     (folder / "some.py").write_text("".join(f"{k} = {v!r}\n" for k, v in written.items()), encoding="utf-8")
     assert configurator.override(DEFAULTS, ["some.py"]) == written
 
@@ -96,7 +97,7 @@ FACTORS = [
 T = 10
 MESSAGE = re.compile(r"malformed query at (?:character (\d+)|the end) of ")
 NAMES = st.sampled_from(sorted(queries.names_of(FACTORS)))
-PIECES = st.sampled_from([*"[]()=,:+-. ", "::", "0", "3", "10", "-1", "1e400", "1.5", "9" * 5000, "(1,2)", "\n", "\t", "\0", "٣", "½"])
+PIECES = st.sampled_from([*"[]()=,:+-.٣½ \n\t\0", "::", "0", "3", "10", "-1", "1e400", "1.5", "9" * 5000, "(1,2)"])
 QUERY = st.lists(PIECES | NAMES | st.text(max_size=2)).map("".join)
 
 
