@@ -6,6 +6,7 @@ Settings are misused in test_train.py, test_configurator.py and test_sample.py; 
 import json
 import pickle
 import random
+import resource
 import shlex
 
 import numpy as np
@@ -232,10 +233,10 @@ def refuses(line, place, run_warm, refused):
     given = {flag.split("=")[0] for flag in flags}
     defaults = [*TINY, "--out_dir=new"] if script == "train.py" else []
     before = snapshot(place)
-    process = run_warm(script, *(x for x in defaults if x.split("=")[0] not in given), *flags, cwd=place, seconds=10)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (10, 10))  # seconds of work, however busy the machine is
+    process = run_warm(script, *(x for x in defaults if x.split("=")[0] not in given), *flags, cwd=place, inside=limit)
     message = refused(process)
     assert snapshot(place) == before, "a refused command wrote something"
-    assert process.returncode > 0, "it took more than ten seconds"
     return message
 
 

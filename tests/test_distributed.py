@@ -40,7 +40,7 @@ def together(start_warm):
             start_warm("train.py", *TINY, *flags, cwd=cwd, inside=lambda rank=rank: become(rank))
             for rank in range(processes)
         ]
-        return [finish(60) for finish in running]
+        return [finish(300) for finish in running]
 
     return command
 
@@ -106,7 +106,7 @@ def test_torchrun_trains_and_three_processes_repeat_to_the_bit(together, tmp_pat
     flags = ["--max_iters=6", "--eval_interval=3", "--dropout=0.3"]
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", ROOT / "train.py"]
     line += [*TINY, *flags, "--out_dir=run"]
-    process = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    process = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr[-2000:]
     assert process.stdout.count("step 6:") == 1
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "log.csv", "ckpt.pt", "best.pt"}
