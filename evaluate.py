@@ -292,9 +292,7 @@ def check_settings(config):
     if config["threads"] < 0:
         raise ValueError(f"threads={config['threads']} must be at least 0")
     check_seed(config["seed"])
-    for mode in config["modes"].split(","):
-        if mode not in ROLLOUT_MODES:
-            raise ValueError(f"there is no rollout mode {mode!r}; modes are {', '.join(ROLLOUT_MODES)}")
+    rollout_modes(config["modes"])
 
 
 def check_seed(seed, name="seed"):
