@@ -360,6 +360,7 @@ def main():
     parser.add_argument("--maze", choices=("umaze", "medium", "large"), default="medium")
     parser.add_argument("--contexts", default="5 10", help="of Maze2D")
     parser.add_argument("--seeds", default="0", help='e.g. "0 1 2"')
+    parser.add_argument("--rows", default="", help='e.g. "random random+finetune"; empty: all')
     parser.add_argument(
         "--phase", type=int, choices=(0, 1), help="only the runs from scratch (0) or the finetuned ones (1)"
     )
@@ -368,9 +369,12 @@ def main():
     os.chdir(job.ROOT)
     study = Study(args.world, args.maze if args.world == "maze2d" else str(args.n), args.preset, args.fraction)
     seeds, contexts = ([int(word) for word in text.split()] for text in (args.seeds, args.contexts))
-    for number, runs in enumerate(phases(study, seeds, contexts)):
+    found, rows = phases(study, seeds, contexts), args.rows.split()
+    if unknown := set(rows) - {run.row for runs in found for run in runs}:
+        raise ValueError(f"there is no row {min(unknown)!r}; rows are {', '.join(dict.fromkeys(r.row for runs in found for r in runs))}")
+    for number, runs in enumerate(found):
         if args.phase in (None, number):
-            print("\n".join(run.line for run in runs))
+            print("\n".join(run.line for run in runs if run.row in rows or not rows))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -39,6 +40,37 @@ def parsed(run):
     words = shlex.split(run.line)
     assert words[:2] == ["python", "repro/job.py"]
     return job.read_job(words[2:])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The scripts themselves, in a copy of the repository
+
+
+SCRIPTS = {  # script: rows, result files, whole files of results
+    "minigrid": ("random random+finetune nn_bc dt_rc", 11, ["repro/results/minigrid_500.json", "assets/minigrid_heatmap.png"]),
+    "curve": ("", 5, ["repro/results/minigrid_curve.json", "assets/minigrid_curve.png"]),
+    "maze2d": ("unimask_random unimask_random_finetune_rc dt_bc nn_bc", 4,
+               ["repro/results/maze2d_medium.json", "assets/maze2d_table.md"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_makes_its_figure_or_table_from_scratch(script, tmp_path):
+    if script == "maze2d" and importlib.util.find_spec("d4rl") is None:
+        pytest.skip("d4rl is not installed (requirements-maze.txt)")
+    rows, runs, results = SCRIPTS[script]
+    skipped = shutil.ignore_patterns(".*", "out", "assets", "results", "tests", "__pycache__")
+    shutil.copytree(ROOT, tmp_path / "copy", ignore=skipped)
+    python = Path(sys.executable).parent
+    environment = os.environ | {"SMOKE": "1", "ROWS": rows, "PATH": f"{python}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", tmp_path / "copy" / "repro" / f"{script}.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
+    smoke = tmp_path / "copy" / "out" / "smoke"
+    assert len(list(smoke.glob("repro/results/runs/*/*.json"))) == runs
+    for name in results:
+        assert (smoke / name).stat().st_size > 500
 
 
 # ---------------------------------------------------------------------------------------------------------------------
