@@ -15,6 +15,7 @@ Read next: masks.py. The worlds that make trajectories are doorkey.py and maze2d
 import argparse
 import json
 import math
+import os
 import struct
 import sys
 import zipfile
