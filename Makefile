@@ -1,6 +1,6 @@
 # make demo        train the main experiment (about 2 minutes), evaluate it, draw its loss curves
 # make demo-maze   the same in Maze2D (about 16 minutes)
-# make test        the whole test suite
+# make test        the linter, the formatter (checking only) and the whole test suite
 # Each first makes .venv with everything that it needs. PYTHON=python3.12 make demo takes another interpreter.
 
 PYTHON ?= python3
@@ -18,6 +18,7 @@ demo-maze: .venv/ready
 	$(BIN)/python plot.py curves out/demo-maze
 
 test: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q
 
 .venv/ready: requirements.txt requirements-maze.txt

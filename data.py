@@ -14,7 +14,6 @@ Read next: masks.py. The worlds that make trajectories are doorkey.py and maze2d
 
 import argparse
 import json
-import math
 import os
 import struct
 import sys
@@ -26,10 +25,10 @@ import numpy as np
 import torch
 
 import configurator
+import npz
 
 GROUPS = ("STATE", "ACTION", "RETURN")  # the order of the last axis of every mask
 CHUNK = 2**20  # numbers that are worked on at a time where a whole data set might not fit into memory
-ALIGNMENT = 64  # bytes: arrays in files begin at multiples of it, so that they can be used where they are mapped
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class Trajectories:
         arrays = {f"values/{name}": array for name, array in self.values.items()}
         arrays |= {f"extras/{name}": array for name, array in self.extras.items()}
         with configurator.beside(path) as unfinished:
-            write_npz(unfinished, {"header": np.array(json.dumps(header)), "lengths": self.lengths} | arrays)
+            npz.write(unfinished, {"header": np.array(json.dumps(header)), "lengths": self.lengths} | arrays)
 
     @staticmethod
     def load(path):
@@ -126,7 +125,7 @@ class Trajectories:
         """
         try:
             # An array that is not aligned (NumPy's own savez) is copied: PyTorch must not be given it.
-            arrays = {name: np.require(array, requirements="A") for name, array in map_npz(path).items()}
+            arrays = {name: np.require(array, requirements="A") for name, array in npz.read(path).items()}
             header = json.loads(str(arrays.pop("header")))
             factors = [Factor.from_plain(f) for f in header["factors"]]
             part = lambda kind: {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(kind + "/")}
@@ -138,52 +137,6 @@ class Trajectories:
         except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, TypeError, AttributeError, ValueError,
                 RuntimeError) as error:  # fmt: skip
             raise ValueError(f"{path} is not a whole trajectory file as data.py saves it: {error}") from None
-
-
-def write_npz(path, arrays):
-    """As np.savez(path, **arrays), but every array begins at a multiple of ALIGNMENT bytes: see map_npz()."""
-    with open(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            member = zipfile.ZipInfo(f"{name}.npy")
-            begins = file.tell() + 30 + len(member.filename.encode()) + 4 + 20  # a zip's header, padding's and size's
-            member.extra = struct.pack("<HH", 0xD935, -begins % ALIGNMENT) + bytes(-begins % ALIGNMENT)
-            with archive.open(member, "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
-
-
-def map_npz(path):
-    """{name: array} of an .npz file, mapped into memory wherever that is possible (np.load would read it all).
-
-    An uncompressed .npz holds its arrays as they are in memory. Pages are read when they are first touched and can be
-    dropped again; writing to an array copies its page (mode "c"): the file never changes. Compressed arrays are read.
-    """
-    arrays = {}
-    with zipfile.ZipFile(path) as archive, open(path, "rb") as raw:
-        if damaged := archive.testzip():  # a flipped bit would go unnoticed where an array is mapped
-            raise ValueError(f"{damaged} does not match its checksum")
-        for member in archive.infolist():
-            array = _map(raw, member) if member.compress_type == zipfile.ZIP_STORED else None
-            if array is None:
-                with archive.open(member) as stream:
-                    array = np.lib.format.read_array(stream, allow_pickle=False)
-            arrays[member.filename.removesuffix(".npy")] = array
-    return arrays
-
-
-def _map(raw, member):
-    """The array of an uncompressed member of the zip file `raw`, mapped; None if that cannot be done."""
-    raw.seek(member.header_offset)
-    name, extra = struct.unpack("<26xHH", raw.read(30))  # the lengths of what lies between this header and the content
-    begin = raw.seek(member.header_offset + 30 + name + extra)
-    version = np.lib.format.read_magic(raw)
-    if version > (2, 0):
-        return None
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read_header(raw)
-    content = dtype.itemsize * math.prod(shape)
-    if dtype.hasobject or not shape or not content or raw.tell() - begin + content != member.file_size:
-        return None
-    return np.memmap(raw, dtype, "c", raw.tell(), shape, "F" if fortran else "C")
 
 
 def _typed(factor, array):
@@ -213,7 +166,9 @@ def _check(factor, array, N, L):
     if factor.kind == "categorical" and array.dtype.kind not in "iu":
         raise ValueError(f"factor {factor.name} holds {array.dtype}; the classes of a categorical factor are integers")
     if factor.kind == "categorical" and not (0 <= array.min() and array.max() < factor.size):
-        raise ValueError(f"factor {factor.name} has classes {array.min()}..{array.max()}; it needs 0..{factor.size - 1}")
+        raise ValueError(
+            f"factor {factor.name} has classes {array.min()}..{array.max()}; it needs 0..{factor.size - 1}"
+        )
     if factor.kind == "continuous" and array.dtype.kind not in "fiu":
         raise ValueError(f"factor {factor.name} holds {array.dtype}; a continuous factor holds real numbers")
     if factor.kind == "continuous" and not np.isfinite([array.min(), array.max()]).all():  # both carry NaN along
@@ -340,7 +295,9 @@ def train_and_validation(dataset, num_trajectories, seed):
         held_out = min(1000, max(1, len(everything) // 10))
     left = len(everything) - held_out
     if left < max(num_trajectories, 1):
-        raise ValueError(f"{dataset} has {len(everything)} trajectories, {left} after validation: not {num_trajectories}")
+        raise ValueError(
+            f"{dataset} has {len(everything)} trajectories, {left} after validation: not {num_trajectories}"
+        )
     return normalise(everything[: num_trajectories or left]), everything[-held_out:]
 
 
@@ -389,7 +346,9 @@ def main():
         os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
         imported.save(args.out)
         print(describe(imported), f"\nsaved to {args.out}")
-        print(f"train with --context={imported.lengths.min()} at most; --min_length leaves out episodes that are too short")
+        print(
+            f"train with --context={imported.lengths.min()} at most; --min_length leaves out episodes that are too short"
+        )
     else:
         print(describe(Trajectories.load(args.file)))
 

@@ -214,7 +214,9 @@ def step(agent_pos, key_pos, has_key, door_open, action, size=6):
             raise ValueError(f"{name} has a value outside 0..{classes - 1}")
     state = world.index[agent_pos, key_pos, has_key, door_open]
     if (state < 0).any():
-        raise ValueError("a state cannot be reached: the key is held or where it lay, and the door opens for its holder")
+        raise ValueError(
+            "a state cannot be reached: the key is held or where it lay, and the door opens for its holder"
+        )
     after = world.states[world.successor[state, action]]
     return after[..., 0], after[..., 1], after[..., 2], after[..., 3]
 
@@ -236,7 +238,7 @@ class DoorKey:
         return self.table.states[self.state, :2]
 
     def step(self, action):
-        """action: (n,) classes. Returns the observation (n, 2) and the reward (n,), the decrease of the distance to the goal."""
+        """action: (n,) classes. Returns the observation (n, 2) and the reward (n,): the fall of the distance to the goal."""
         after = self.table.successor[self.state, action]
         reward = self.table.distance[self.state] - self.table.distance[after]
         self.state = after
@@ -284,7 +286,9 @@ def main():
         tabulated = time.perf_counter()
         make_dataset(2000, seed=0, size=size)
         made = time.perf_counter() - tabulated
-        print(f"size {size}: {states} states tabulated in {tabulated - begin:.2f} s, 2,000 trajectories in {made:.3f} s")
+        print(
+            f"size {size}: {states} states tabulated in {tabulated - begin:.2f} s, 2,000 trajectories in {made:.3f} s"
+        )
 
 
 if __name__ == "__main__":

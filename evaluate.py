@@ -67,11 +67,13 @@ def limits(trajectories, asked):
     import bayes
 
     found = {}
-    for task, (values, see, predict) in asked.items():
+    for task, (_, see, _) in asked.items():
         if see.shape[1] != trajectories.lengths.max():
             return None  # windows that begin in the middle of a trajectory have another prior
         rows = trajectories[np.arange(len(see)) % len(trajectories)]
-        causal = set(masks.parse(task)) & set(masks.CAUSAL_ONLY)  # these show what comes after: each entry has its own limit
+        causal = set(masks.parse(task)) & set(
+            masks.CAUSAL_ONLY
+        )  # these show what comes after: each entry has its own limit
         found[task] = None if causal else {k: torch.as_tensor(v) for k, v in bayes.surprisal(rows, see).items()}
     return found
 
@@ -164,7 +166,9 @@ def rollout(model, env, mode="bc", targets=None, generator=None):
     """
     n, T, factors = env.n, model.config.context, model.factors
     shape = lambda f: (n, env.horizon + T) + ((f.size,) if f.kind == "continuous" else ())
-    history = {f.name: torch.zeros(shape(f), dtype=torch.int64 if f.kind == "categorical" else torch.float32) for f in factors}
+    history = {
+        f.name: torch.zeros(shape(f), dtype=torch.int64 if f.kind == "categorical" else torch.float32) for f in factors
+    }
     rewards = np.zeros((n, env.horizon))
     action_factor = next(f for f in factors if f.group == "ACTION")
     return_factor = next((f for f in factors if f.group == "RETURN"), None)
@@ -228,7 +232,9 @@ def stage(dataset, env_id, n, seed, factors):
 
         return GymEnv(env_id, n, seed, factors)
     if dataset not in data.WORLDS:
-        raise ValueError(f"dataset {dataset!r} names no world to play in; name a Gymnasium environment (--env=Hopper-v5)")
+        raise ValueError(
+            f"dataset {dataset!r} names no world to play in; name a Gymnasium environment (--env=Hopper-v5)"
+        )
     return data.environment(dataset, n, seed)
 
 
@@ -246,7 +252,9 @@ def play(model, dataset, train, episodes, seed, modes=("bc",), target_return=Non
             targets = target_returns(env, train) if target_return is None else np.full(episodes, float(target_return))
         rewards = rollout(model, env, mode, targets, torch.Generator().manual_seed(seed))
         measures = {"return": rewards.sum(axis=1)} | env.report()
-        results[mode] = {name: {"mean": float(x.mean()), "sem": float(x.std() / math.sqrt(len(x)))} for name, x in measures.items()}
+        results[mode] = {
+            name: {"mean": float(x.mean()), "sem": float(x.std() / math.sqrt(len(x)))} for name, x in measures.items()
+        }
     return results
 
 
@@ -264,7 +272,11 @@ def default_tasks(model_kind, world=""):
 
 def chosen_tasks(text, model_kind, world=""):
     """The tasks of a comma- or plus-separated string, or the default ones. Raises ValueError for one the model cannot do."""
-    tasks = [name for part in re.split(r",(?![^(]*\))", text) for name in masks.parse(part)] if text else default_tasks(model_kind, world)
+    tasks = (
+        [name for part in re.split(r",(?![^(]*\))", text) for name in masks.parse(part)]
+        if text
+        else default_tasks(model_kind, world)
+    )
     for task in tasks:
         masks.check(model_kind, task)
     return tasks
@@ -288,7 +300,9 @@ def evaluation_set(dataset, num_trajectories, data_seed, split):
 def check_settings(config):
     """Refuse what cannot work before anything is computed."""
     if config["sequences"] < 1 or config["rollouts"] < 0:
-        raise ValueError(f"sequences={config['sequences']} must be at least 1, and rollouts={config['rollouts']} at least 0")
+        raise ValueError(
+            f"sequences={config['sequences']} must be at least 1, and rollouts={config['rollouts']} at least 0"
+        )
     if config["threads"] < 0:
         raise ValueError(f"threads={config['threads']} must be at least 0")
     check_seed(config["seed"])
@@ -309,7 +323,9 @@ def check_fit(network, trajectories, dataset):
     data.check_context(trajectories, network.config.context)
     longest, most = trajectories.lengths.max(), network.config.max_timestep
     if network.config.positions == "timestep" and longest > most:
-        raise ValueError(f"positions='timestep' counts to {most}, and {dataset} has trajectories of {longest} timesteps")
+        raise ValueError(
+            f"positions='timestep' counts to {most}, and {dataset} has trajectories of {longest} timesteps"
+        )
 
 
 def main():

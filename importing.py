@@ -15,7 +15,8 @@ import zipfile
 
 import numpy as np
 
-from data import Factor, Trajectories, map_npz
+import npz
+from data import Factor, Trajectories
 
 BLOCK = 2**18  # timesteps that are read at a time
 CLASSES = 10_000  # more would not be classes but numbers
@@ -73,7 +74,7 @@ def read_arrays(path):
     past its last step, so that its last entry is n. Every other array, (n, k) or (n,), is a state: observations, or
     states of any names.
     """
-    arrays = map_npz(path)
+    arrays = npz.read(path)
     if "header" in arrays:
         raise ValueError("it is a trajectory file already; train with --dataset and its path")
     missing = {"actions", "rewards", "episode_ends"} - arrays.keys()

@@ -261,7 +261,12 @@ SPAN = re.compile(r"span\((\d+),\s*(\d+)\)")
 
 
 CAUSAL_ONLY = ("dt_bc", "dt_rc", "dt_bc_states", "dt_rc_states")
-CAUSAL = CAUSAL_ONLY + ("behavior_cloning", "reward_conditioned", "behavior_cloning_states", "reward_conditioned_states")
+CAUSAL = CAUSAL_ONLY + (
+    "behavior_cloning",
+    "reward_conditioned",
+    "behavior_cloning_states",
+    "reward_conditioned_states",
+)
 
 
 def can(model_kind, task):

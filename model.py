@@ -7,7 +7,7 @@ matters, not even in the last bit. Every model predicts every state and action f
 The transformer is one bidirectional encoder over the tokens of a window (Uni[MASK], section 4.1): hidden entries are
 replaced by a "hidden" flag, and the network fills them in.
 
-Read next: train.py. What a mask is stands in masks.py, what a factor is in data.py.
+Read next: attention.py, then train.py. What a mask is stands in masks.py, what a factor is in data.py.
 """
 
 import math
@@ -21,7 +21,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from data import GROUPS, Factor
+from attention import Block, Dropout
+from data import Factor
 from masks import expand
 
 
@@ -40,9 +41,13 @@ class ModelConfig:
     max_timestep: int = 1000  # size of the "timestep" table
     norm: str = "post"  # layer norm "post" (as published) or "pre" each block
     octaves: int = 0  # continuous inputs also enter as sin and cos at this many octave frequencies
-    differences: bool = False  # continuous states also enter as their change since the timestep before, if both are seen
+    differences: bool = (
+        False  # continuous states also enter as their change since the timestep before, if both are seen
+    )
     tanh_actions: bool = False  # squash continuous actions into [-1, 1]
-    head: str = "mean"  # continuous factors: a "mean", with squared error as loss, or a "gaussian", with a variance as well
+    head: str = (
+        "mean"  # continuous factors: a "mean", with squared error as loss, or a "gaussian", with a variance as well
+    )
 
     def __post_init__(self):
         choices = {"model": ("unimask", "dt", "nn"), "layout": ("timestep", "factor", "entry"), "hidden": ("flag", "zero"),
@@ -132,7 +137,9 @@ class FeedForwardNet(nn.Module):
         predicted = [f for f in factors if f.group != "RETURN"]
         self.encode = Encoder(factors, config)
         widths = [self.encode.width * config.context] + [config.n_embd] * config.n_layer
-        layers = [nn.Sequential(nn.Linear(a, b), nn.ReLU(), Dropout(config.dropout)) for a, b in zip(widths, widths[1:])]
+        layers = [
+            nn.Sequential(nn.Linear(a, b), nn.ReLU(), Dropout(config.dropout)) for a, b in zip(widths, widths[1:])
+        ]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], output_width(predicted, config) * config.context))
         self.predicted = predicted
 
@@ -207,68 +214,6 @@ class Decoder(nn.Module):
         return split_outputs(self.linear(x), self.factors, self.config) if self.factors else {}
 
 
-class Block(nn.Module):
-    """Attention and a two-layer net, each with a residual connection and layer norm."""
-
-    def __init__(self, config):
-        super().__init__()
-        d = config.n_embd
-        self.pre = config.norm == "pre"
-        self.attention = Attention(config)
-        self.net = nn.Sequential(nn.Linear(d, config.n_ff), nn.ReLU(), Dropout(config.dropout), nn.Linear(config.n_ff, d))
-        self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x, causal, rows=slice(None)):
-        """x: (B, T, d). rows: the tokens wanted, all of which attend to all of x; returns (B, len(rows), d)."""
-        if self.pre:
-            x = x[:, rows] + self.dropout(self.attention(self.norm1(x), causal, rows))
-            return x + self.dropout(self.net(self.norm2(x)))
-        x = self.norm1(x[:, rows] + self.dropout(self.attention(x, causal, rows)))
-        return self.norm2(x + self.dropout(self.net(x)))
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention; causal: a token attends to itself and earlier ones only."""
-
-    def __init__(self, config):
-        super().__init__()
-        d, self.n_head = config.n_embd, config.n_head
-        self.qkv, self.proj = nn.Linear(d, 3 * d), nn.Linear(d, d)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x, causal, rows=slice(None)):
-        B, T, d = x.shape
-        hs = d // self.n_head
-        q, k, v = self.qkv(x).view(B, T, 3, self.n_head, hs).permute(2, 0, 3, 1, 4).reshape(3, -1, T, hs)  # (B*nh, T, hs)
-        q = q[:, rows]
-        # Keys come before queries: PyTorch's CPU softmax is slow along a short last axis (T=10: four times the cost).
-        scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (B*nh, T keys, queries)
-        if causal:
-            later = torch.ones(T, T, dtype=torch.bool, device=x.device).tril(-1)[:, rows]
-            scores = scores.masked_fill(later, -math.inf)
-        weights = self.dropout(scores.softmax(dim=1))
-        y = torch.bmm(weights.transpose(1, 2), v)  # (B*nh, queries, hs)
-        return self.proj(y.view(B, self.n_head, -1, hs).transpose(1, 2).reshape(B, -1, d))
-
-
-class Dropout(nn.Module):
-    """Dropout that draws a random byte per entry on the CPU, an eighth of nn.Dropout's cost; p is rounded to 1/256."""
-
-    def __init__(self, p):
-        super().__init__()
-        self.p, self.threshold = p, min(round(256 * p), 255)
-
-    def forward(self, x):
-        if not self.training or self.threshold == 0:
-            return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return F.dropout(x, self.p)
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)  # eight bytes a draw
-        keep = words.view(torch.uint8)[: x.numel()].ge_(self.threshold).view(x.shape)  # 0 or 1; in place is vectorised
-        return x * keep.to(x.dtype).mul_(256 / (256 - self.threshold))
-
-
 def token_groups(config, factors):
     """The factors of each token of a timestep. Decision-GPT always takes a token per group: return, state, action."""
     if config.layout == "timestep" and config.model != "dt":
@@ -325,7 +270,9 @@ def entry_losses(outputs, values, factors):
             continue
         prediction, truth = outputs[f.name].float(), values[f.name]
         if f.kind == "categorical":
-            losses[f.name] = F.cross_entropy(prediction.flatten(0, 1), truth.flatten(), reduction="none").view(truth.shape)
+            losses[f.name] = F.cross_entropy(prediction.flatten(0, 1), truth.flatten(), reduction="none").view(
+                truth.shape
+            )
         else:
             error = (prediction - truth) / prediction.new_tensor(f.std or [1.0])
             losses[f.name] = error.square().mean(dim=-1)
@@ -373,7 +320,11 @@ def build(config, factors):
 
 def to_plain(model):
     """What a checkpoint needs to rebuild a model, as tensors and plain data."""
-    return {"model_config": asdict(model.config), "factors": [asdict(f) for f in model.factors], "weights": model.state_dict()}
+    return {
+        "model_config": asdict(model.config),
+        "factors": [asdict(f) for f in model.factors],
+        "weights": model.state_dict(),
+    }
 
 
 def load(path, device="cpu"):
@@ -391,7 +342,9 @@ def from_plain(checkpoint):
         model = build(ModelConfig(**checkpoint["model_config"]), [Factor.from_plain(f) for f in checkpoint["factors"]])
         model.load_state_dict(checkpoint["weights"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"the checkpoint does not describe a model of this code: {' '.join(str(error).split())}") from None
+        raise ValueError(
+            f"the checkpoint does not describe a model of this code: {' '.join(str(error).split())}"
+        ) from None
     return model
 
 
@@ -400,7 +353,9 @@ def load_checkpoint(path, device="cpu"):
     if os.path.isdir(path):
         names = [name for name in ("best.pt", "ckpt.pt") if os.path.exists(os.path.join(path, name))]
         if not names:
-            raise ValueError(f"there is no checkpoint (best.pt or ckpt.pt) in {path}: train one with train.py --out_dir={path}")
+            raise ValueError(
+                f"there is no checkpoint (best.pt or ckpt.pt) in {path}: train one with train.py --out_dir={path}"
+            )
         path = os.path.join(path, names[0])
     try:
         with zipfile.ZipFile(path) as file:
@@ -411,7 +366,9 @@ def load_checkpoint(path, device="cpu"):
         raise ValueError(f"there is no checkpoint {path}") from None
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, MemoryError,
             pickle.UnpicklingError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-        raise ValueError(f"{path} is not a whole checkpoint: {str(error).splitlines()[0] if str(error) else 'empty'}") from None
+        raise ValueError(
+            f"{path} is not a whole checkpoint: {str(error).splitlines()[0] if str(error) else 'empty'}"
+        ) from None
     if not isinstance(checkpoint, dict) or "model_config" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint that train.py saved")
     return checkpoint

@@ -26,12 +26,16 @@ def curves(folders):
     tasks = [name for name in logs[0][0] if name not in ("iter", "lr", "train_loss") and not name.endswith("_gap")]
     columns = min(4, len(tasks))
     lines = -(-len(tasks) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(3.4 * columns, 2.6 * lines), squeeze=False, constrained_layout=True)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.4 * columns, 2.6 * lines), squeeze=False, constrained_layout=True
+    )
     for ax, task in zip(axes.flat, tasks):
         for number, (folder, log) in enumerate(zip(folders, logs)):
             rows = [row for row in log if row.get(task)]
             steps, values = [int(row["iter"]) for row in rows], [float(row[task]) for row in rows]
-            ax.plot(steps, values, LINE_STYLES[number % 4], color="black", label=os.path.basename(os.path.normpath(folder)))
+            ax.plot(
+                steps, values, LINE_STYLES[number % 4], color="black", label=os.path.basename(os.path.normpath(folder))
+            )
         gap = logs[0][-1].get(f"{task}_gap")
         if gap:
             limit = float(logs[0][-1][task]) - float(gap)
@@ -60,7 +64,9 @@ def posterior(folders, number=5, hidden=(3, 8)):
     model, config = load(folders[0]), evaluate.read_config(folders[0])
     if not config["dataset"].startswith("doorkey"):
         raise ValueError(f"{folders[0]} was trained on {config['dataset']}: only DoorKey has an exact posterior")
-    one = evaluate.evaluation_set(config["dataset"], config["num_trajectories"], config["data_seed"], "test")[number : number + 1]
+    one = evaluate.evaluation_set(config["dataset"], config["num_trajectories"], config["data_seed"], "test")[
+        number : number + 1
+    ]
     see, _ = masks.draw("span({},{})".format(*hidden), 1, doorkey.LENGTH, evaluate.torch.Generator())
     exact = bayes.posterior(one, see)
     outputs = evaluate.answer(model, one.tensors(), see)
@@ -68,12 +74,16 @@ def posterior(folders, number=5, hidden=(3, 8)):
     rows = [("agent", "exact", exact["agent_pos"]), ("agent", "model", learned["agent_pos"]),
             ("key", "exact", exact["key_pos"]), ("key", "model", learned["key_pos"])]  # fmt: skip
     size = one.factors[0].size ** 0.5 + 2
-    figure, axes = plt.subplots(len(rows), doorkey.LENGTH, figsize=(1.25 * doorkey.LENGTH, 1.4 * len(rows)), constrained_layout=True)
+    figure, axes = plt.subplots(
+        len(rows), doorkey.LENGTH, figsize=(1.25 * doorkey.LENGTH, 1.4 * len(rows)), constrained_layout=True
+    )
     for line, (what, who, probability) in zip(axes, rows):
         for t, ax in enumerate(line):
             truth, shown = one.values[f"{what}_pos"][0, t], see[0, t, masks.STATE]
             # a model's outputs for what it is shown mean nothing: the exact posterior of that is a certainty
-            draw_grid(ax, int(size), exact[f"{what}_pos"][0, t] if shown else probability[0, t], truth if shown else None)
+            draw_grid(
+                ax, int(size), exact[f"{what}_pos"][0, t] if shown else probability[0, t], truth if shown else None
+            )
             if not shown:
                 ax.plot(*doorkey.cell_xy(truth, int(size)), "x", color="red", markersize=6)
         line[0].set_ylabel(f"{what}\n{who}", fontsize=10)
@@ -90,7 +100,9 @@ def draw_grid(ax, size, probability, seen=None):
     cells = probability.reshape(size - 2, size - 2).T  # columns of cells to an image of rows
     ax.imshow(cells, cmap="Greys", vmin=0, vmax=1, extent=(0.5, size - 1.5, size - 1.5, 0.5))
     wall = doorkey.WALL_X[size]
-    ax.add_patch(plt.Rectangle((wall - 0.5, 1.5), 1, size - 3, hatch="////", facecolor="none", edgecolor="grey", linewidth=0))
+    ax.add_patch(
+        plt.Rectangle((wall - 0.5, 1.5), 1, size - 3, hatch="////", facecolor="none", edgecolor="grey", linewidth=0)
+    )
     ax.text(wall, 1, "D", ha="center", va="center", fontsize=7, color="steelblue")
     ax.text(size - 2, size - 2, "G", ha="center", va="center", fontsize=7, color="steelblue")
     if seen is not None:

@@ -41,8 +41,13 @@ def draw(found, path):
     for task, marker in MARKERS.items():
         gaps = [columns[task] for columns in found.values()]
         means = [statistics.fmean(values) for values in gaps]
-        spread = [[m - min(values) for m, values in zip(means, gaps)], [max(values) - m for m, values in zip(means, gaps)]]
-        ax.errorbar(places, means, spread, marker=marker, markersize=6, linewidth=1, capsize=2, label=heatmap.TITLES[task])
+        spread = [
+            [m - min(values) for m, values in zip(means, gaps)],
+            [max(values) - m for m, values in zip(means, gaps)],
+        ]
+        ax.errorbar(
+            places, means, spread, marker=marker, markersize=6, linewidth=1, capsize=2, label=heatmap.TITLES[task]
+        )
     ax.set_yscale("log")
     ax.set_xticks(places, [f"{int(n):,}" if n.isdigit() else n for n in found])
     ax.set_xlabel("training trajectories")

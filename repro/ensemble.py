@@ -14,10 +14,9 @@ import os
 import time
 from pathlib import Path
 
-import torch
-
 import job
 import jobs
+import torch
 
 ROW = "ensemble"
 
@@ -50,7 +49,9 @@ def measure(study, task, sequences):
 
     began, dirs = time.time(), members(study, task)
     if len(dirs) < 2:
-        raise ValueError(f"an ensemble for {task} needs the checkpoints of two seeds in {study.out_dir('')}: run minigrid.sh")
+        raise ValueError(
+            f"an ensemble for {task} needs the checkpoints of two seeds in {study.out_dir('')}: run minigrid.sh"
+        )
     network = Ensemble([load(str(path)) for path in dirs.values()]).eval()
     split = ("doorkey", int(study.variant), 0)
     asked, exact = job.test_questions(split, 10, sequences)
@@ -66,7 +67,9 @@ def measure(study, task, sequences):
 
 
 def main():
-    parser = jobs.study_arguments(argparse.ArgumentParser(description="evaluate the finetuned models of all seeds as one"))
+    parser = jobs.study_arguments(
+        argparse.ArgumentParser(description="evaluate the finetuned models of all seeds as one")
+    )
     parser.add_argument("--n", type=int, default=500, help="trajectories that the models were trained on")
     args = parser.parse_args()
     job.configurator.one_line_errors()

@@ -4,7 +4,8 @@
 
 Writes repro/results/minigrid_500.json, assets/minigrid_table.md and assets/minigrid_heatmap.png (for other N with _N in
 their names). Every row was asked the same questions on the same 1,000 test trajectories; in the row random+finetune,
-each column is the model finetuned for it, and in the row ensemble those of all seeds together. Read next: table.py, the same for Maze2D.
+each column is the model finetuned for it, and in the row ensemble those of all seeds together.
+Read next: table.py, the same for Maze2D.
 """
 
 import argparse

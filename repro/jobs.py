@@ -191,7 +191,13 @@ def minigrid(study, seeds):
 def learning_curve(study, seeds):
     """The Runs of the row `random` for each number of trajectories, in one phase; some are also of a heatmap."""
     studies = [study._replace(variant=n) for n in CURVE]
-    return [[run_of(one, "random", "random", seed, *minigrid_recipe(one, "random", one.variant)) for seed in seeds for one in studies]]
+    return [
+        [
+            run_of(one, "random", "random", seed, *minigrid_recipe(one, "random", one.variant))
+            for seed in seeds
+            for one in studies
+        ]
+    ]
 
 
 def minigrid_recipe(study, row, n):
@@ -371,7 +377,9 @@ def main():
     seeds, contexts = ([int(word) for word in text.split()] for text in (args.seeds, args.contexts))
     found, rows = phases(study, seeds, contexts), args.rows.split()
     if unknown := set(rows) - {run.row for runs in found for run in runs}:
-        raise ValueError(f"there is no row {min(unknown)!r}; rows are {', '.join(dict.fromkeys(r.row for runs in found for r in runs))}")
+        raise ValueError(
+            f"there is no row {min(unknown)!r}; rows are {', '.join(dict.fromkeys(r.row for runs in found for r in runs))}"
+        )
     for number, runs in enumerate(found):
         if args.phase in (None, number):
             print("\n".join(run.line for run in runs if run.row in rows or not rows))

@@ -123,7 +123,9 @@ def start_warm():
 @pytest.fixture(scope="session")
 def run_warm(start_warm):
     """As run(), but in a fork of this process, in which all slow imports are done already."""
-    return lambda script, *args, cwd, inside=None, seconds=300: start_warm(script, *args, cwd=cwd, inside=inside)(seconds)
+    return lambda script, *args, cwd, inside=None, seconds=300: start_warm(script, *args, cwd=cwd, inside=inside)(
+        seconds
+    )
 
 
 def as_main(line):

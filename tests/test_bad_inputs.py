@@ -91,9 +91,9 @@ DATA = {  # what is wrong with a trajectory file: how the good one (toy.npz) is 
     "a name that is no text": header(name=3),
     "the name of what windows hold already": header(name="timestep"),
     "a world that is no text": header(world=["doorkey"]),
-    "nothing to predict": lambda arrays: (
-        header(factors=[{"name": "room", "group": "RETURN", "kind": "categorical", "size": 3}])(arrays)
-    ),
+    "nothing to predict": lambda arrays: header(
+        factors=[{"name": "room", "group": "RETURN", "kind": "categorical", "size": 3}]
+    )(arrays),
 }
 
 LINES = {  # command: words that its one line must hold; it runs in the folder `place`, which is HERE where that must be said
@@ -289,7 +289,10 @@ def same_data(one, other):
 @pytest.mark.parametrize("how", ["cut", "flipped"])
 def test_no_damage_to_a_file_goes_unnoticed(how, place, tmp_path):
     """A flipped bit is refused, or it is where nothing is stored (padding, dates) and all that is loaded is the same."""
-    cases = [(place / "run" / "best.pt", models.load_checkpoint, same), (place / "toy.npz", Trajectories.load, same_data)]
+    cases = [
+        (place / "run" / "best.pt", models.load_checkpoint, same),
+        (place / "toy.npz", Trajectories.load, same_data),
+    ]
     for path, load, equal in cases:
         content, whole, noticed = path.read_bytes(), load(path), 0
         for number in range(60):

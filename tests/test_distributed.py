@@ -76,7 +76,9 @@ def test_processes_with_shares_of_a_batch_are_one_process_with_the_whole(setting
     for ours, theirs in zip(read_log(tmp_path / "one"), read_log(tmp_path / "two")):
         assert ours.keys() == theirs.keys()
         numbers = [(float(ours[name]), float(theirs[name])) for name in ours if ours[name] != theirs[name]]
-        assert all(a == pytest.approx(b, rel=1e-4) for a, b in numbers), "the training loss too is that of the whole batch"
+        assert all(a == pytest.approx(b, rel=1e-4) for a, b in numbers), (
+            "the training loss too is that of the whole batch"
+        )
 
 
 def test_a_run_goes_on_under_another_number_of_processes(together, run_warm, tmp_path):

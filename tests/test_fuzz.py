@@ -22,10 +22,18 @@ settings.load_profile("ours")
 # ---- settings --------------------------------------------------------------------------------------------------------
 
 KEYS = st.sampled_from(sorted(DEFAULTS))
-BITS = st.sampled_from(["=", "--", "-", "None", "True", "1e", "_", "0x1", ".", "nan", "inf", " ", "\n", "\0", "٣", "é", "½"])
+BITS = st.sampled_from(
+    ["=", "--", "-", "None", "True", "1e", "_", "0x1", ".", "nan", "inf", " ", "\n", "\0", "٣", "é", "½"]
+)
 TEXT = st.lists(BITS | st.text(max_size=3) | KEYS).map("".join)
 FLAG = TEXT | TEXT.map("--{}".format) | st.builds("--{}={}".format, KEYS, TEXT | st.integers() | st.floats())
-OF_TYPE = {bool: st.booleans(), int: st.integers(), float: st.floats(allow_nan=False), str: st.text(), type(None): st.none()}
+OF_TYPE = {
+    bool: st.booleans(),
+    int: st.integers(),
+    float: st.floats(allow_nan=False),
+    str: st.text(),
+    type(None): st.none(),
+}
 
 
 @pytest.fixture
@@ -52,8 +60,12 @@ def test_any_command_line_is_taken_or_refused_in_one_line(folder, argv):
         assert str(error) and "\n" not in str(error)
 
 
-WORDS = st.sampled_from(["=", "==", "(", ")", "[", "]", "'", '"', '"""', "#", ":", ",", "\\", "\n", "\t", " ", "\0", "\ufeff"])
-LINES = st.lists(WORDS | KEYS | st.sampled_from(["1", "0.5", "1e400", "True", "None", "seed = 3\n", "task = 'past'\n", "é"]))
+WORDS = st.sampled_from(
+    ["=", "==", "(", ")", "[", "]", "'", '"', '"""', "#", ":", ",", "\\", "\n", "\t", " ", "\0", "\ufeff"]
+)
+LINES = st.lists(
+    WORDS | KEYS | st.sampled_from(["1", "0.5", "1e400", "True", "None", "seed = 3\n", "task = 'past'\n", "é"])
+)
 
 
 @given(LINES.map("".join))

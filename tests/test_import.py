@@ -16,6 +16,7 @@ import torch
 import data
 import evaluate
 import importing
+import npz
 from data import Factor, Trajectories
 from gymenv import GymEnv
 from model import ModelConfig, build
@@ -111,7 +112,10 @@ def test_one_float_for_each_step_is_a_number(tmp_path):
 
 
 def test_plain_arrays_come_in_as_hdf5_does(tmp_path):
-    hdf5, plain = importing.read(write_hdf5(tmp_path / "some.hdf5", arrays())), importing.read(write_plain(tmp_path / "some.npz"))
+    hdf5, plain = (
+        importing.read(write_hdf5(tmp_path / "some.hdf5", arrays())),
+        importing.read(write_plain(tmp_path / "some.npz")),
+    )
     assert hdf5.factors == plain.factors and (hdf5.lengths == plain.lengths).all()
     assert all((array == plain.values[name]).all() for name, array in hdf5.values.items())
 
@@ -119,7 +123,10 @@ def test_plain_arrays_come_in_as_hdf5_does(tmp_path):
 def test_states_keep_their_names(tmp_path):
     room, place = np.arange(STEPS) % 7, np.linspace(0, 1, 2 * STEPS).reshape(-1, 2)
     imported = importing.read(write_plain(tmp_path / "some.npz", observations=None, room=room, place=place))
-    assert [(f.name, f.kind, f.size) for f in imported.factors[:2]] == [("place", "continuous", 2), ("room", "categorical", 7)]
+    assert [(f.name, f.kind, f.size) for f in imported.factors[:2]] == [
+        ("place", "continuous", 2),
+        ("room", "categorical", 7),
+    ]
     check_episodes(imported, LENGTHS, room=room, place=place.astype(np.float32))
 
 
@@ -153,7 +160,9 @@ def test_a_local_minari_data_set_is_imported(named, tmp_path, monkeypatch):
         seen = rng.normal(size=(n + 1, 3)).astype(np.float32)
         flags = {"terminations": [False] * n, "truncations": [False] * (n - 1) + [True], "infos": {}}
         states = {"observation": seen, "goal": -seen} if named else seen
-        episode = EpisodeBuffer(observations=states, actions=rng.integers(0, 4, n), rewards=list(rng.normal(size=n)), **flags)
+        episode = EpisodeBuffer(
+            observations=states, actions=rng.integers(0, 4, n), rewards=list(rng.normal(size=n)), **flags
+        )
         episodes.append(episode)
     spaces = {"observation_space": gymnasium.spaces.Dict(observation=box, goal=box) if named else box,
               "action_space": gymnasium.spaces.Discrete(4)}  # fmt: skip
@@ -257,7 +266,16 @@ def test_the_command_refuses_in_one_line_and_writes_nothing(run_warm, refused, t
         (tmp_path / name).write_bytes(content)
     (tmp_path / "some.csv").write_text("1,2\n")
     toy_data.save(tmp_path / "trajectories.npz")
-    bad = ("cut.hdf5", "text.hdf5", "empty.h5", "text.npz", "some.csv", "trajectories.npz", "none.hdf5", "minari:no/data-v0")
+    bad = (
+        "cut.hdf5",
+        "text.hdf5",
+        "empty.h5",
+        "text.npz",
+        "some.csv",
+        "trajectories.npz",
+        "none.hdf5",
+        "minari:no/data-v0",
+    )
     before = sorted(tmp_path.iterdir())
     for name in bad:
         assert name in refused(run_warm("data.py", "import", name, "--out=out.npz", cwd=tmp_path))
@@ -273,7 +291,7 @@ def test_the_command_refuses_in_one_line_and_writes_nothing(run_warm, refused, t
 def test_a_file_is_mapped_and_the_same_as_read(toy_data, doorkey_data, tmp_path):
     for saved in (toy_data, doorkey_data):
         saved.save(tmp_path / "some.npz")
-        mapped = data.map_npz(tmp_path / "some.npz")
+        mapped = npz.read(tmp_path / "some.npz")
         with np.load(tmp_path / "some.npz") as read:
             assert read.files == list(mapped)
             for name in read.files:
@@ -284,7 +302,7 @@ def test_a_file_is_mapped_and_the_same_as_read(toy_data, doorkey_data, tmp_path)
 @pytest.mark.parametrize("write", [np.savez, np.savez_compressed], ids=["unaligned", "compressed"])
 def test_what_cannot_be_mapped_is_read(write, toy_data, tmp_path):
     toy_data.save(tmp_path / "some.npz")
-    write(tmp_path / "other.npz", **data.map_npz(tmp_path / "some.npz"))
+    write(tmp_path / "other.npz", **npz.read(tmp_path / "some.npz"))
     loaded = Trajectories.load(tmp_path / "other.npz")
     for name, array in toy_data.values.items():
         assert (loaded.values[name] == array).all() and loaded.values[name].flags.aligned
@@ -295,7 +313,7 @@ def test_arrays_of_any_layout_are_read_as_numpy_does(tmp_path):
     made = {"fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "empty": np.zeros((0, 3)), "one": np.array(3),
             "text": np.array(["a", "bc"]), "big": np.arange(4, dtype=">i4")}  # fmt: skip
     np.savez(tmp_path / "some.npz", **made)
-    mapped = data.map_npz(tmp_path / "some.npz")
+    mapped = npz.read(tmp_path / "some.npz")
     for name, array in made.items():
         assert mapped[name].dtype == array.dtype and mapped[name].shape == array.shape and (mapped[name] == array).all()
 
@@ -305,7 +323,7 @@ def test_a_member_that_is_shorter_than_it_says_is_refused(tmp_path):
     whole = (tmp_path / "some.npz").read_bytes()
     (tmp_path / "bad.npz").write_bytes(whole.replace(b"(10,)", b"(12,)", 1))
     with pytest.raises((ValueError, zipfile.BadZipFile)):  # not 12 numbers, of which the last are the next header
-        data.map_npz(tmp_path / "bad.npz")
+        npz.read(tmp_path / "bad.npz")
 
 
 def test_training_leaves_the_data_where_they_are(toy_data, tmp_path, recwarn):
@@ -382,7 +400,9 @@ class Long(Countdown):
 class Named(Countdown):
     """A Countdown with a dictionary of observations and actions of two classes, which earn their number."""
 
-    observation_space = gymnasium.spaces.Dict(place=gymnasium.spaces.Box(-9, 9, (2,)), room=gymnasium.spaces.Discrete(3))
+    observation_space = gymnasium.spaces.Dict(
+        place=gymnasium.spaces.Box(-9, 9, (2,)), room=gymnasium.spaces.Discrete(3)
+    )
     action_space = gymnasium.spaces.Discrete(2)
 
     def reset(self, seed=None, options=None):
@@ -468,7 +488,9 @@ def test_targets_are_better_than_what_the_nearest_start_earned():
     np.testing.assert_allclose(evaluate.target_returns(env, shown), np.array([-10, -5, 0, 12, 24])[starts - 1])
 
 
-@pytest.mark.parametrize("settings", [{"positions": "timestep", "max_timestep": 8}, {"positions": "learned"}, {"model": "dt"}])
+@pytest.mark.parametrize(
+    "settings", [{"positions": "timestep", "max_timestep": 8}, {"positions": "learned"}, {"model": "dt"}]
+)
 def test_rollouts_may_be_longer_than_anything_in_training(settings):
     model = build(ModelConfig(context=4, n_layer=1, n_embd=16, n_head=2, n_ff=16, **settings), FACTORS).eval()
     env = GymEnv("Long-v0", 3, 0, FACTORS)
@@ -549,7 +571,11 @@ def test_imported_data_train_and_play_through_the_real_commands(env_id, run_warm
     played = json.loads((tmp_path / "out" / "rollouts.json").read_text())
     for mode in ("bc", "rc"):
         length, total = played[mode]["length"]["mean"], played[mode]["return"]["mean"]
-        assert (total == length and 8 <= length <= 500) if env_id == "CartPole-v1" else (length == 200 and -2000 < total < 0)
+        assert (
+            (total == length and 8 <= length <= 500)
+            if env_id == "CartPole-v1"
+            else (length == 200 and -2000 < total < 0)
+        )
     assert "--env" in refused(run_warm(*line, cwd=tmp_path))
     other = next(name for name in WORLDS if name != env_id)
     assert other in refused(run_warm(*line, f"--env={other}", cwd=tmp_path))

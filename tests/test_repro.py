@@ -18,14 +18,15 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "repro"))
 
-import configurator
 import curve
 import ensemble
 import heatmap
 import job
 import jobs
-import model as models
 import table
+
+import configurator
+import model as models
 
 WORLDS = (("minigrid", "500"), ("minigrid", "50"), ("minigrid", "1000"), ("maze2d", "medium"))
 STUDIES = [jobs.Study(*world, preset) for preset in ("default", "paper", "smoke") for world in WORLDS]
@@ -64,7 +65,11 @@ def test_a_script_makes_its_figure_or_table_from_scratch(script, tmp_path):
     python = Path(sys.executable).parent
     environment = os.environ | {"SMOKE": "1", "ROWS": rows, "PATH": f"{python}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
-        ["bash", tmp_path / "copy" / "repro" / f"{script}.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        ["bash", tmp_path / "copy" / "repro" / f"{script}.sh"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
     smoke = tmp_path / "copy" / "out" / "smoke"
@@ -79,7 +84,9 @@ def test_a_script_makes_its_figure_or_table_from_scratch(script, tmp_path):
 
 def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(doorkey_data):
     torch.manual_seed(0)
-    members = [models.build(models.ModelConfig(n_layer=1, n_embd=16, n_head=2), doorkey_data.factors).eval() for _ in range(3)]
+    members = [
+        models.build(models.ModelConfig(n_layer=1, n_embd=16, n_head=2), doorkey_data.factors).eval() for _ in range(3)
+    ]
     see = torch.rand(len(doorkey_data), 10, 3) < 0.5
     values = doorkey_data.tensors()
     together = ensemble.Ensemble(members)(values, see)

@@ -69,7 +69,9 @@ def test_a_run_killed_twenty_times_is_the_run_that_was_not(run_warm, tmp_path):
 
     def attempt(seconds=300, inside=None):
         resume = ["--init_from=resume"] if (out_dir / "ckpt.pt").exists() else []
-        process = run_warm("train.py", *flags, *resume, "--out_dir=killed", cwd=tmp_path, seconds=seconds, inside=inside)
+        process = run_warm(
+            "train.py", *flags, *resume, "--out_dir=killed", cwd=tmp_path, seconds=seconds, inside=inside
+        )
         assert process.returncode in (0, -signal.SIGKILL), process.stderr[-2000:]
         if process.returncode == 0 and kills < 20:
             shutil.rmtree(out_dir)  # it was over before it was killed: on a fast machine it begins again
@@ -226,7 +228,9 @@ def test_weights_that_explode_never_reach_a_checkpoint(run_warm, refused, tmp_pa
     assert "loss of step 1 is not finite" in message
     assert checkpoint(tmp_path / "run")["iter"] == 0
     interrupt = lambda: interrupt_at_step(2)  # which saves at once: but not that
-    message = refused(run_warm("train.py", *TINY, *flags, "--out_dir=run", "--context=5", cwd=tmp_path, inside=interrupt))
+    message = refused(
+        run_warm("train.py", *TINY, *flags, "--out_dir=run", "--context=5", cwd=tmp_path, inside=interrupt)
+    )
     assert "loss of step 1 is not finite" in message
     assert checkpoint(tmp_path / "run")["iter"] == 0
 

@@ -1,0 +1,78 @@
+"""The blocks of the transformer: attention, a two-layer net and dropout, as usual, with a few lines for speed on a CPU.
+
+At ten tokens a sequence, PyTorch spends as much time between the matrix products as in them: on the short last axis of a
+softmax, and on random numbers. What is done about it is here; LOG.md has what it gains, and what did not help.
+Before this: model.py, which is made of these blocks.
+"""
+
+import math
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class Block(nn.Module):
+    """Attention and a two-layer net, each with a residual connection and layer norm."""
+
+    def __init__(self, config):
+        super().__init__()
+        d = config.n_embd
+        self.pre = config.norm == "pre"
+        self.attention = Attention(config)
+        self.net = nn.Sequential(
+            nn.Linear(d, config.n_ff), nn.ReLU(), Dropout(config.dropout), nn.Linear(config.n_ff, d)
+        )
+        self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x, causal, rows=slice(None)):
+        """x: (B, T, d). rows: the tokens wanted, all of which attend to all of x; returns (B, len(rows), d)."""
+        if self.pre:
+            x = x[:, rows] + self.dropout(self.attention(self.norm1(x), causal, rows))
+            return x + self.dropout(self.net(self.norm2(x)))
+        x = self.norm1(x[:, rows] + self.dropout(self.attention(x, causal, rows)))
+        return self.norm2(x + self.dropout(self.net(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; causal: a token attends to itself and earlier ones only."""
+
+    def __init__(self, config):
+        super().__init__()
+        d, self.n_head = config.n_embd, config.n_head
+        self.qkv, self.proj = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x, causal, rows=slice(None)):
+        B, T, d = x.shape
+        hs = d // self.n_head
+        q, k, v = (
+            self.qkv(x).view(B, T, 3, self.n_head, hs).permute(2, 0, 3, 1, 4).reshape(3, -1, T, hs)
+        )  # (B*nh, T, hs)
+        q = q[:, rows]
+        # Keys come before queries: PyTorch's CPU softmax is slow along a short last axis (T=10: four times the cost).
+        scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (B*nh, T keys, queries)
+        if causal:
+            later = torch.ones(T, T, dtype=torch.bool, device=x.device).tril(-1)[:, rows]
+            scores = scores.masked_fill(later, -math.inf)
+        weights = self.dropout(scores.softmax(dim=1))
+        y = torch.bmm(weights.transpose(1, 2), v)  # (B*nh, queries, hs)
+        return self.proj(y.view(B, self.n_head, -1, hs).transpose(1, 2).reshape(B, -1, d))
+
+
+class Dropout(nn.Module):
+    """Dropout that draws a random byte per entry on the CPU, an eighth of nn.Dropout's cost; p is rounded to 1/256."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.p, self.threshold = p, min(round(256 * p), 255)
+
+    def forward(self, x):
+        if not self.training or self.threshold == 0:
+            return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(x, self.p)
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)  # eight bytes a draw
+        keep = words.view(torch.uint8)[: x.numel()].ge_(self.threshold).view(x.shape)  # 0 or 1; in place is vectorised
+        return x * keep.to(x.dtype).mul_(256 / (256 - self.threshold))
