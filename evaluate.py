@@ -49,14 +49,17 @@ def questions(trajectories, tasks, n, context, seed):
 
 
 def answer(model, values, see, only=slice(None)):
-    """The model's outputs for any number of sequences, CHUNK at a time, on the CPU. only: the timesteps to decode."""
-    device = next(model.parameters()).device
-    parts = []
+    """The model's outputs for any number of sequences, CHUNK at a time, on the CPU.
+
+    values: {factor: (n, T) or (n, T, k)}; see: (n, T, 3) or {factor: (n, T)}; only: the timesteps to decode.
+    """
+    device, parts = next(model.parameters()).device, []
     with torch.inference_mode():
-        for start in range(0, len(see), CHUNK):
-            rows = slice(start, start + CHUNK)
-            batch = {name: value[rows].to(device) for name, value in values.items()}
-            parts.append({name: y.float().cpu() for name, y in model(batch, see[rows].to(device), only).items()})
+        for start in range(0, len(next(iter(values.values()))), CHUNK):
+            pick = lambda x: x[start : start + CHUNK].to(device)
+            batch = {name: pick(value) for name, value in values.items()}
+            shown = {name: pick(mask) for name, mask in see.items()} if isinstance(see, dict) else pick(see)
+            parts.append({name: y.float().cpu() for name, y in model(batch, shown, only).items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -28,7 +28,6 @@ from model import load
 
 ORDERS = ("forward", "backward", "random", "confidence")
 UNITS = ("factor", "token")
-CHUNK = 1000  # sequences per forward pass
 
 
 def marginals(model, values, see):
@@ -37,7 +36,7 @@ def marginals(model, values, see):
     values: {factor: (B, T) or (B, T, k) tensor}; see: (B, T, 3) or {factor: (B, T)} bool.
     Returns {factor: (B, T, classes) probabilities, or (B, T, k) means in raw units} of what the model predicts.
     """
-    outputs = ask(model, values, see)
+    outputs = evaluate.answer(model, values, see)
     kinds = {f.name: f.kind for f in predicted_factors(model)}
     return {
         name: outputs[name].softmax(dim=-1) if kind == "categorical" else outputs[name] for name, kind in kinds.items()
@@ -94,7 +93,7 @@ def fill(model, values, see, predict, order, unit, generator, draw):
         turn = torch.rand(wanted.shape, generator=generator)
     total = torch.zeros(B, dtype=torch.float64)
     while wanted.any():
-        outputs = ask(model, values, see)
+        outputs = evaluate.answer(model, values, see)
         if order == "confidence":
             entropy = {f.name: Prediction(f, outputs).entropy() * predict[f.name] for f in factors}  # (B, T)
             turn = sum(entropy[f.name][:, time] * members[f.name] for f in factors)
@@ -117,7 +116,7 @@ class Prediction:
     """What a model says of M entries of one factor: a categorical distribution, a Gaussian, or no more than a mean."""
 
     def __init__(self, factor, outputs, at=...):
-        """outputs: of ask(); at: index of the entries (rows, timesteps), by default all of them."""
+        """outputs: of evaluate.answer(); at: index of the entries (rows, timesteps), by default all of them."""
         self.factor, self.output = factor, outputs[factor.name][at].double()  # (M, classes) logits or (M, k) means
         log_variance = outputs.get(f"{factor.name}/log_variance")
         self.log_variance = None if log_variance is None else log_variance[at].double()  # (M, k)
@@ -150,18 +149,6 @@ class Prediction:
         if self.log_variance is None:
             return torch.zeros(self.output.shape[:-1], dtype=torch.float64)
         return 0.5 * (self.log_variance + math.log(2 * math.pi) + 1).sum(dim=-1)
-
-
-def ask(model, values, see):
-    """The model's outputs for any number of sequences, CHUNK at a time, on the CPU."""
-    device = next(model.parameters()).device
-    parts, B = [], len(next(iter(values.values())))
-    with torch.inference_mode():
-        for start in range(0, B, CHUNK):
-            pick = lambda tensors: {name: x[start : start + CHUNK].to(device) for name, x in tensors.items()}
-            shown = pick(see) if isinstance(see, dict) else see[start : start + CHUNK].to(device)
-            parts.append({name: y.cpu() for name, y in model(pick(values), shown).items()})
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def slots(factors, T, unit):
@@ -228,7 +215,7 @@ def play(model, query, env, generator, horizon=None, temperature=1.0):
         if not see[action.name][0, t]:
             window, shown = ({name: x[:, first : first + T] for name, x in part.items()} for part in (values, see))
             window["timestep"] = (first + torch.arange(T)).expand(n, T)
-            prediction = Prediction(action, ask(model, window, shown), (slice(None), t - first))
+            prediction = Prediction(action, evaluate.answer(model, window, shown), (slice(None), t - first))
             chosen = prediction.draw(temperature, generator)
             values[action.name][:, t] = chosen if action.kind == "categorical" else chosen.clamp(-1, 1)
             see[action.name][:, t] = True

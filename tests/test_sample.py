@@ -35,7 +35,7 @@ class ExactModel(torch.nn.Module):
         self.config, self.factors = SimpleNamespace(model="unimask", context=T), FACTORS
         self.nothing = torch.nn.Parameter(torch.zeros(1))  # models have parameters, on a device
 
-    def forward(self, values, see):
+    def forward(self, values, see, only=slice(None)):
         given = Trajectories(FACTORS, {f.name: values[f.name].numpy() for f in FACTORS})
         return {name: torch.as_tensor(p).log() for name, p in bayes.posterior(given, see).items()}
 
@@ -51,7 +51,7 @@ class GaussianModel(torch.nn.Module):
         )
         self.nothing = torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, values, see):
+    def forward(self, values, see, only=slice(None)):
         shown = see["position"][..., None]
         mean = (values["position"] * shown).sum(1, keepdim=True) / shown.sum(1, keepdim=True).clamp(min=1)
         outputs = {"position": mean.expand(-1, 4, 2), "action": torch.zeros(*see["action"].shape, 3)}
