@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,6 +24,7 @@ import ensemble
 import heatmap
 import job
 import jobs
+import rollouts
 import table
 
 import configurator
@@ -393,6 +395,29 @@ def test_learning_curve_shares_the_heatmaps_runs_and_collects_gaps_by_number_of_
     assert list(found) == ["50", "unlimited"] and found["unlimited"]["past"] == [0.5, 1.5]
     curve.draw(found, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 10000
+
+
+def test_drawn_rollouts_are_the_first_and_the_worst():
+    ours, theirs = np.arange(40.0), np.arange(40.0)
+    ours[[30, 5]] -= 7.0, 9.0
+    chosen = rollouts.choose(ours, theirs)
+    assert chosen[:8].tolist() == list(range(8)) and chosen[8:10].tolist() == [5, 30] and len(chosen) == 16
+
+
+@pytest.mark.skipif(importlib.util.find_spec("d4rl") is None, reason="d4rl is not installed (requirements-maze.txt)")
+def test_rollouts_are_recorded_from_start_to_end_and_drawn(tmp_path):
+    import data
+
+    env = data.environment("maze2d-umaze", 16, seed=1)
+    start, positions = env.qpos.copy(), rollouts.record(env)
+    rewards = rollouts.demonstrate(env, "umaze", noise=0.0)
+    assert len(positions) == 201 and np.array_equal(positions[0], start) and np.array_equal(positions[-1], env.qpos)
+    distance = lambda place: np.linalg.norm(place - env.goal, axis=1)
+    np.testing.assert_allclose(rewards.sum(axis=1), distance(start) - distance(positions[-1]), atol=1e-9)
+    assert distance(positions[-1]).mean() < 0.5  # it is the expert
+    paths = dict.fromkeys(("model", "demonstrator"), np.stack(positions, axis=1))
+    rollouts.draw(str(tmp_path / "a.png"), "umaze", range(16), env.goal, paths, {"model": rewards.sum(axis=1)})
+    assert (tmp_path / "a.png").stat().st_size > 10000
 
 
 def maze_file(folder, name, best, last, selection):
