@@ -132,6 +132,7 @@ def as_main(line):
     """Run a script as the interpreter would, errors and all, and return its exit code. line: its path and arguments."""
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
     sys.argv, code = line, 0
+    sys.path.insert(0, os.path.dirname(line[0]))
     try:
         runpy.run_path(line[0], run_name="__main__")
     except SystemExit as stop:
