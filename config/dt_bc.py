@@ -2,7 +2,8 @@
 
     python train.py config/dt_bc.py && python evaluate.py --out_dir=out/dt_bc
 
-Time and expected numbers: not measured yet; the exact limit is 1.09.
+0.8 minutes on one core, beside another run. Test loss 1.097 +- 0.001 over 6 seeds; the exact limit is
+1.065 (repro/results/minigrid_500.json).
 """
 
 out_dir = "out/dt_bc"

@@ -2,7 +2,8 @@
 
     python train.py config/minigrid_backward.py && python evaluate.py --out_dir=out/minigrid_backward
 
-Time and expected numbers: not measured yet; the exact limit is 0.55.
+0.9 minutes on one core, beside another run. Test loss 0.583 +- 0.002 over 6 seeds; the exact limit is
+0.532 (repro/results/minigrid_500.json).
 """
 
 out_dir = "out/minigrid_backward"

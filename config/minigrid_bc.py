@@ -2,7 +2,8 @@
 
     python train.py config/minigrid_bc.py && python evaluate.py --out_dir=out/minigrid_bc
 
-Time and expected numbers: not measured yet; the exact limit is 1.09.
+0.5 minutes on one core, beside another run. Test loss 1.092 +- 0.004 over 6 seeds; the exact limit is
+1.065 (repro/results/minigrid_500.json).
 """
 
 out_dir = "out/minigrid_bc"

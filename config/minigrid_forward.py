@@ -2,7 +2,8 @@
 
     python train.py config/minigrid_forward.py && python evaluate.py --out_dir=out/minigrid_forward
 
-Time and expected numbers: not measured yet; the exact limit is 0.
+0.6 minutes on one core, beside another run. Test loss 0.004 +- 0.001 over 6 seeds; the exact limit is
+0.000 (repro/results/minigrid_500.json).
 """
 
 out_dir = "out/minigrid_forward"

@@ -2,7 +2,8 @@
 
     python train.py config/minigrid_goal.py && python evaluate.py --out_dir=out/minigrid_goal
 
-Time and expected numbers: not measured yet; the exact limit is 0.81.
+1.0 minutes on one core, beside another run. Test loss 0.961 +- 0.009 over 6 seeds; the exact limit is
+0.806 (repro/results/minigrid_500.json).
 """
 
 out_dir = "out/minigrid_goal"

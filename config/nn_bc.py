@@ -2,7 +2,8 @@
 
     python train.py config/nn_bc.py && python evaluate.py --out_dir=out/nn_bc
 
-Time and expected numbers: not measured yet; the exact limit is 1.09.
+0.2 minutes on one core, beside another run. Test loss 1.200 +- 0.004 over 6 seeds; the exact limit is
+1.065 (repro/results/minigrid_500.json).
 """
 
 out_dir = "out/nn_bc"

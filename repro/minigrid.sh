@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The DoorKey heatmap (Uni[MASK], figure 7): 15 rows x 8 tasks, 22 runs a seed, then assets/minigrid_heatmap.png.
 #
-#   bash repro/minigrid.sh                       # our recipe, N=500, 6 seeds: not measured yet on 2 cores
+#   bash repro/minigrid.sh                       # our recipe, N=500, 6 seeds: 57 minutes on 2 cores (AMD EPYC), beside other work
 #   N=50 bash repro/minigrid.sh                  # with 50 trajectories, or 1000
 #   PAPER=1 bash repro/minigrid.sh               # published hyperparameters and steps: not measured yet on 2 cores
 #   SMOKE=1 bash repro/minigrid.sh               # everything tiny, one seed, into out/smoke: under 2 minutes on 2 cores
