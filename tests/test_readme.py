@@ -154,5 +154,6 @@ def test_a_block_of_python_runs(text, folder, monkeypatch, capsys):
 
 
 def test_links_and_pictures_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README + FEATURES):
+    drawn = re.findall(r"--picture=(assets/[\w.]+)", README)
+    for target in drawn + re.findall(r"\]\(([^)#]+)\)", README + FEATURES):
         assert target.startswith("https://") or os.path.exists(ROOT / target), target

@@ -463,30 +463,6 @@ def test_a_mistake_is_one_line(trained, run, refused, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def readme_examples():
-    text = (ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else ""
-    return [
-        line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip().startswith("python sample.py")
-    ]
-
-
-@pytest.mark.parametrize("line", readme_examples())
-def test_examples_of_the_readme(trained, command, tmp_path, line):
-    """Each example runs, with a tiny model in place of the README's, and its picture is in assets/."""
-    import shlex
-
-    flags = [flag for flag in shlex.split(line)[2:] if not flag.startswith("--samples=")]
-    settings = dict(flag[2:].split("=", 1) for flag in flags if "=" in flag)
-    world = "maze2d-umaze" if "maze" in settings["out_dir"] else "doorkey"
-    if world not in trained:
-        pytest.skip("Maze2D is not installed")
-    if "picture" in settings:
-        assert (ROOT / settings["picture"]).stat().st_size > 1000, f"{settings['picture']} is missing"
-    suffix = settings.get("picture", "answer.png")[-4:]
-    command(*flags, f"--out_dir={trained[world]}", f"--picture={tmp_path}/picture{suffix}", "--samples=5")
-    assert (tmp_path / f"picture{suffix}").stat().st_size > 1000
-
-
 def test_measurements_are_complete(trained, run, tmp_path):
     process = run(
         "repro/sampling.py",
