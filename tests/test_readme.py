@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -61,6 +62,13 @@ def folder(tmp_path_factory, run_warm):
             tiny(f"--out_dir={out_dir}", "--dataset=maze2d-umaze", "--context=5", "--eval_rollouts=0")
     run_warm("data.py", "import", "flat.npz", "--out=mine.npz", cwd=place).check_returncode()
     tiny("--out_dir=out/cartpole", "--dataset=mine.npz", "--num_trajectories=0")
+    write_corridor(place)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "corridor.py"], cwd=place, env=environment, check=True)
+    tiny("config/corridor.py")
+    imported = "import hopper_medium-v2.hdf5 --min_length=10 --out=out/hopper.npz".split()
+    run_warm("data.py", *imported, cwd=place).check_returncode()
+    tiny("config/d4rl_hopper.py", "--num_trajectories=0")
     return place
 
 
@@ -76,10 +84,8 @@ def test_a_command_runs(line, folder, run_warm, monkeypatch):
     if program == "torchrun":  # tests/test_distributed.py runs it
         words = words[words.index("train.py") :]
     script, *flags = words
-    if script == "corridor.py":
-        write_corridor(folder)
-        monkeypatch.setenv("PYTHONPATH", str(ROOT))
-        assert run_file(folder / script, folder, monkeypatch).returncode == 0
+    if script == "corridor.py":  # the fixture ran it
+        assert (folder / "corridor.npz").exists()
         return
     if "maze2d" in line and importlib.util.find_spec("d4rl") is None:
         pytest.skip("d4rl is not installed (requirements-maze.txt)")
@@ -134,15 +140,7 @@ def write_corridor(folder):
     (folder / "config" / "corridor.py").write_text(config, encoding="utf-8")
 
 
-def run_file(path, folder, monkeypatch):
-    """Run a file of the texts in a process of its own."""
-    import subprocess
-
-    return subprocess.run([sys.executable, str(path)], cwd=folder, capture_output=True, text=True, timeout=120)
-
-
 def test_the_config_of_the_world_is_accepted(folder):
-    write_corridor(folder)
     assert configurator.read_file(str(folder / "config" / "corridor.py"))["context"] == 12
 
 
