@@ -28,6 +28,7 @@ MINIGRID_TASKS = (
     "forward_dynamics",
     "backward_dynamics",
 )
+FEW = {50: {"n_embd": 64, "n_layer": 2, "n_head": 4, "dropout": 0.4, "weight_decay": 0.5}}  # soon known by heart
 MINIGRID = {
     "behavior_cloning": {"config": "minigrid_bc"},
     "reward_conditioned": {"config": "minigrid_rc"},
@@ -37,8 +38,8 @@ MINIGRID = {
     "future": {"config": "minigrid_future"},
     "forward_dynamics": {"config": "minigrid_forward"},
     "backward_dynamics": {"config": "minigrid_backward"},
-    "all": {"config": "minigrid_all"},
-    "random": {"config": "minigrid_random", "max_iters": 5000, "eval_interval": 500, "dtype": "bfloat16"},
+    "all": {"config": "minigrid_all", **FEW},
+    "random": {"config": "minigrid_random", "max_iters": 5000, "eval_interval": 500, "dtype": "bfloat16", **FEW},
     "nn_bc": {"config": "nn_bc"},
     "nn_random": {"config": "nn_random"},
     "dt_bc": {"config": "dt_bc"},
@@ -47,8 +48,8 @@ MINIGRID = {
 STEPS_TIMES = {50: 0.4}  # N: what the steps of all recipes are multiplied by; few trajectories are soon known by heart
 # The row random+finetune: for each column a model of its own, which starts from `random` of the same seed. Each takes
 # the recipe of `random`, then this one. What to predict an action from overfits first: more dropout there.
-CONTROL = {"learning_rate": 5e-4, "dropout": 0.2, "weight_decay": 0.1, "max_iters": 300}
-INFERENCE = {"learning_rate": 3e-4, "max_iters": 400}
+CONTROL = {"learning_rate": 5e-4, "dropout": 0.2, "weight_decay": 0.1, "max_iters": 300, **FEW}
+INFERENCE = {"learning_rate": 3e-4, "max_iters": 400, **FEW}
 MINIGRID_FINETUNE = {
     "behavior_cloning": CONTROL | {"learning_rate": 1e-3},
     "reward_conditioned": CONTROL,

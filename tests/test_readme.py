@@ -35,6 +35,7 @@ ASKED = {  # script: what makes it quick
     "sample.py": ["--samples=4"],
     "bench.py": "--measure=steps --configurations=doorkey --repetitions=2 --cores=1".split(),
     "repro/jobs.py": [],
+    "repro/rollouts.py": ["--episodes=16", "--picture=out/rollouts.png"],
     "repro/sampling.py": "--trajectories=2 --per_trajectory=1 --samples=8 --speed_samples=4 --result=out/sampling".split(),
 }
 
