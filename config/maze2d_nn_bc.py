@@ -3,7 +3,8 @@
     python train.py config/maze2d_nn_bc.py
     python evaluate.py --out_dir=out/maze2d_nn_bc --rollouts=1000 --modes=bc,bc_states
 
-16,000 steps take 5.5 minutes on one core, beside other runs. Return over 1,000 fresh episodes, +- 0.04: bc 2.79, bc_states 2.76;
+16,000 steps take 5.5 minutes on one core, beside other runs. Return over 1,000 fresh episodes, +- 0.04: bc 2.79,
+bc_states 2.76;
 the demonstrator's is 2.83 (assets/maze2d_others.json).
 """
 
