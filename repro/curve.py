@@ -55,9 +55,8 @@ def draw(found, path):
     ax.grid(axis="y", which="both", linewidth=0.3)
     ax.legend(ncols=2, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    figure.savefig(beside, dpi=110, format="png")
-    os.replace(beside, path)
+    with job.configurator.beside(path) as unfinished:
+        figure.savefig(unfinished, dpi=110, format="png")
     plt.close(figure)
 
 

@@ -213,9 +213,8 @@ def draw(found, path, title):
         ax.set_title(name, fontsize=11)
     figure.suptitle(title, fontsize=12)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    figure.savefig(beside, dpi=110, format="png")
-    os.replace(beside, path)
+    with job.configurator.beside(path) as unfinished:
+        figure.savefig(unfinished, dpi=110, format="png")
     plt.close(figure)
 
 

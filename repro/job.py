@@ -305,9 +305,8 @@ def write_result(job, content):
 def write_whole(path, text):
     """Write beside and rename, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    with configurator.beside(path) as unfinished:
+        Path(unfinished).write_text(text, encoding="utf-8")
 
 
 def versions():

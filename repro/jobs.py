@@ -65,7 +65,7 @@ FINETUNED_ALIKE = {"eval_sequences": 4000, "eval_interval": 50, "warmup_iters": 
 CURVE = ("50", "500", "1000", "10000", "unlimited")  # trajectories along the learning curve
 # ---- the recipes: Maze2D ---------------------------------------------------------------------------------------------
 MAZE2D = {
-    "unimask_bc": {"config": "maze2d_bc", 5: {}, 10: {}},
+    "unimask_bc": {"config": "maze2d_bc"},
     "unimask_rc": {"config": "maze2d_rc"},
     "unimask_bc_rc": {"config": "maze2d_bc_rc"},
     "unimask_random": {"config": "maze2d_random"},

@@ -178,9 +178,8 @@ def main():
     os.makedirs(os.path.dirname(result) or ".", exist_ok=True)
     evaluate.save_json(f"{result}.json", found)
     text = markdown(found)
-    with open(f"{result}.md.tmp", "w", encoding="utf-8") as file:
+    with configurator.beside(f"{result}.md") as unfinished, open(unfinished, "w", encoding="utf-8") as file:
         file.write(text)
-    os.replace(f"{result}.md.tmp", f"{result}.md")
     print(text)
 
 
