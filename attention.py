@@ -27,11 +27,11 @@ class Block(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x, causal, rows=slice(None)):
-        """x: (B, T, d). rows: the tokens wanted, all of which attend to all of x; returns (B, len(rows), d)."""
+        """x: (B, T, d). rows: the tokens wanted, all of which attend to all of x, as in pick(); returns (B, n, d)."""
         if self.pre:
-            x = x[:, rows] + self.dropout(self.attention(self.norm1(x), causal, rows))
+            x = pick(x, rows) + self.dropout(self.attention(self.norm1(x), causal, rows))
             return x + self.dropout(self.net(self.norm2(x)))
-        x = self.norm1(x[:, rows] + self.dropout(self.attention(x, causal, rows)))
+        x = self.norm1(pick(x, rows) + self.dropout(self.attention(x, causal, rows)))
         return self.norm2(x + self.dropout(self.net(x)))
 
 
@@ -50,15 +50,24 @@ class Attention(nn.Module):
         q, k, v = (
             self.qkv(x).view(B, T, 3, self.n_head, hs).permute(2, 0, 3, 1, 4).reshape(3, -1, T, hs)
         )  # (B*nh, T, hs)
-        q = q[:, rows]
+        rows = rows.repeat_interleave(self.n_head, dim=0) if torch.is_tensor(rows) and rows.dim() == 2 else rows
+        q = pick(q, rows)
         # Keys come before queries: PyTorch's CPU softmax is slow along a short last axis (T=10: four times the cost).
         scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (B*nh, T keys, queries)
         if causal:
-            later = torch.ones(T, T, dtype=torch.bool, device=x.device).tril(-1)[:, rows]
-            scores = scores.masked_fill(later, -math.inf)
+            at = torch.arange(T, device=x.device)
+            scores = scores.masked_fill(at[:, None] > at[rows][..., None, :], -math.inf)
         weights = self.dropout(scores.softmax(dim=1))
         y = torch.bmm(weights.transpose(1, 2), v)  # (B*nh, queries, hs)
         return self.proj(y.view(B, self.n_head, -1, hs).transpose(1, 2).reshape(B, -1, d))
+
+
+def pick(x, rows):
+    """(B, n, ...) of x (B, T, ...): rows is a slice or indices (n,), the same in every sequence, or each its own (B, n)."""
+    if not torch.is_tensor(rows) or rows.dim() == 1:
+        return x[:, rows]
+    B, T = x.shape[:2]
+    return x.flatten(0, 1)[rows + T * torch.arange(B, device=x.device)[:, None]]
 
 
 class Dropout(nn.Module):

@@ -104,7 +104,7 @@ def losses(model, asked, exact=None):
     results = {}
     for task, (values, see, predict) in asked.items():
         outputs = answer(model, values, see)
-        entries = entry_losses(outputs, values, model.factors)
+        entries = entry_losses(outputs, values, model.factors, model.config.head)
         means, loss, error = pooled(entries, predict, model.factors)
         row = {"loss": loss, "se": error, "limit": None, "gap": None, "gap_se": None}
         row["factors"] = {name: {"loss": mean} for name, mean in means.items()}

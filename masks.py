@@ -260,6 +260,18 @@ TASKS["all"] = lambda batch: draw("all", *batch)
 SPAN = re.compile(r"span\((\d+),\s*(\d+)\)")
 
 
+# Tasks that predict a single timestep of each sequence: nothing else need be computed of it.
+ONE_TIMESTEP = (
+    "behavior_cloning",
+    "reward_conditioned",
+    "goal_conditioned",
+    "waypoint",
+    "forward_dynamics",
+    "backward_dynamics",
+    "inverse_dynamics",
+    "behavior_cloning_states",
+    "reward_conditioned_states",
+)
 CAUSAL_ONLY = ("dt_bc", "dt_rc", "dt_bc_states", "dt_rc_states")
 CAUSAL = CAUSAL_ONLY + (
     "behavior_cloning",

@@ -21,7 +21,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from attention import Block, Dropout
+from attention import Block, Dropout, pick
 from data import Factor
 from masks import expand
 
@@ -40,19 +40,19 @@ class ModelConfig:
     positions: str = "sinusoidal"  # "sinusoidal", "learned", or "timestep" (learned, counted from the episode's start)
     max_timestep: int = 1000  # size of the "timestep" table
     norm: str = "post"  # layer norm "post" (as published) or "pre" each block
-    octaves: int = 0  # continuous inputs also enter as sin and cos at this many octave frequencies
+    octaves: int = 0  # continuous states also enter as sin and cos at this many octave frequencies
     differences: bool = (
         False  # continuous states also enter as their change since the timestep before, if both are seen
     )
     tanh_actions: bool = False  # squash continuous actions into [-1, 1]
-    head: str = (
-        "mean"  # continuous factors: a "mean", with squared error as loss, or a "gaussian", with a variance as well
-    )
+    # continuous factors: a "mean", with squared error as loss, a "median", with absolute error, or a "gaussian", with a
+    # variance as well. Where an expert goes one of two ways a mean goes neither; a median takes the likelier one.
+    head: str = "mean"
 
     def __post_init__(self):
         choices = {"model": ("unimask", "dt", "nn"), "layout": ("timestep", "factor", "entry"), "hidden": ("flag", "zero"),
                    "positions": ("sinusoidal", "learned", "timestep"), "norm": ("post", "pre"),
-                   "head": ("mean", "gaussian")}  # fmt: skip
+                   "head": ("mean", "median", "gaussian")}  # fmt: skip
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(f"{key}={getattr(self, key)!r} is not one of {', '.join(allowed)}")
@@ -82,6 +82,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
         self.norm = nn.LayerNorm(config.n_embd) if config.norm == "pre" else nn.Identity()
         self.outputs = nn.ModuleList([Decoder(group, config) for group in self.decoded_groups()])
+        self.decoded = [g for g, group in enumerate(self.decoded_groups()) if group]  # tokens of a timestep
         if config.positions == "timestep":
             self.position = nn.Embedding(config.max_timestep, config.n_embd)
         elif config.positions == "learned":
@@ -102,7 +103,8 @@ class Transformer(nn.Module):
     def forward(self, values, see, only=slice(None)):
         """{factor: (B, T, classes or k)}. values: {factor: (B, T) or (B, T, k)}; see: (B, T, 3), or {factor: (B, T)}.
 
-        only: the timesteps to decode, a slice or a tensor of indices (rollouts need one of them).
+        only: the timesteps to decode, a slice or indices (n,), or (B, n) of each sequence its own. Whoever needs one of
+        them, as in rollouts and behaviour cloning, saves most of the last block.
         Raises ValueError if the window is longer than the context.
         """
         see = expand(see, self.factors)
@@ -112,12 +114,14 @@ class Transformer(nn.Module):
         tokens = torch.stack([encode(values, see) for encode in self.inputs], dim=2)  # (B, T, groups, d)
         x = tokens.flatten(1, 2) * math.sqrt(self.config.n_embd)  # (B, T * groups, d)
         x = self.dropout(x + self.positions(values, x))
-        rows = torch.arange(x.shape[1], device=x.device).view(T, -1)[only].flatten()  # the tokens to decode
+        rows = torch.arange(x.shape[1], device=x.device).view(T, -1)[:, self.decoded]  # (T, groups decoded)
+        rows = rows[only].flatten(-2)  # the tokens to decode: (n * groups,) or (B, n * groups)
         for number, block in enumerate(self.blocks, 1):
-            x = block(x, self.causal, rows if number == len(self.blocks) and len(rows) < x.shape[1] else slice(None))
-        x = self.norm(x if self.blocks else x[:, rows])
-        x = x.view(B, -1, len(self.groups), self.config.n_embd)  # (B, timesteps, groups, d)
-        return {name: y for g, decode in enumerate(self.outputs) for name, y in decode(x[:, :, g]).items()}
+            last = number == len(self.blocks) and rows.shape[-1] < x.shape[1]
+            x = block(x, self.causal, rows if last else slice(None))
+        x = self.norm(x if self.blocks else pick(x, rows))
+        x = x.view(B, -1, len(self.decoded), self.config.n_embd)  # (B, timesteps, groups decoded, d)
+        return {name: y for i, g in enumerate(self.decoded) for name, y in self.outputs[g](x[:, :, i]).items()}
 
     def positions(self, values, x):
         """(T * groups, d), or (B, T * groups, d) of timestep embeddings."""
@@ -149,7 +153,7 @@ class FeedForwardNet(nn.Module):
         B, T, _ = features.shape
         if T != self.config.context:
             raise ValueError(f"the feed-forward net needs windows of exactly {self.config.context} steps, not {T}")
-        x = self.layers(features.flatten(1)).view(B, T, -1)[:, only]
+        x = pick(self.layers(features.flatten(1)).view(B, T, -1), only)
         return split_outputs(x, self.predicted, self.config)
 
 
@@ -161,7 +165,8 @@ class Encoder(nn.Module):
         self.factors, self.config = factors, config
         self.differences = [f for f in factors if config.differences and f.kind == "continuous" and f.group == "STATE"]
         flags = len(factors) + len(self.differences) if config.hidden == "flag" else 0
-        self.width = flags + sum(f.size * (1 if f.kind == "categorical" else 1 + 2 * config.octaves) for f in factors)
+        waves = lambda f: 2 * config.octaves if f.kind == "continuous" and f.group == "STATE" else 0
+        self.width = flags + sum(f.size * (1 + waves(f)) for f in factors)
         self.width += sum(f.size for f in self.differences)
         self.linear = nn.Linear(self.width, n_embd) if n_embd else None
         for f in factors:
@@ -193,11 +198,14 @@ class Encoder(nn.Module):
         return features if self.linear is None else F.relu(self.linear(features))
 
     def continuous(self, factor, value):
-        """(B, T, size * (1 + 2 octaves)): the normalised value, and its sine and cosine at frequencies 1, 2, 4, ...
+        """(B, T, size * (1 + 2 octaves)): the normalised value, and a state's sine and cosine at frequencies 1, 2, 4, ...
 
         Neighbouring positions of a trajectory differ by 1% of their range; the high octaves make that step visible.
+        Those of a return would only tell the training episodes apart, and nothing of what to do for another return.
         """
         x = (value - getattr(self, f"mean_{factor.name}")) / getattr(self, f"std_{factor.name}")
+        if factor.group != "STATE":
+            return x
         phase = x[..., None] * (2.0 ** torch.arange(self.config.octaves, device=x.device))  # (B, T, size, octaves)
         return torch.cat([x, phase.sin().flatten(-2), phase.cos().flatten(-2)], dim=-1)
 
@@ -258,11 +266,12 @@ def sinusoidal(T, d):
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
 
-def entry_losses(outputs, values, factors):
+def entry_losses(outputs, values, factors, head="mean"):
     """{factor: (B, T)} loss of every entry: cross-entropy in nats, or squared error averaged over dimensions.
 
-    The errors of continuous states are in units of their standard deviation, those of actions in raw units. A Gaussian
-    head has its negative log-likelihood in these units instead, in nats per dimension.
+    The errors of continuous states are in units of their standard deviation, those of actions in raw units. A median
+    (head="median") has its absolute error instead, and a Gaussian its negative log-likelihood in these units, in nats
+    per dimension.
     """
     losses = {}
     for f in factors:
@@ -275,7 +284,7 @@ def entry_losses(outputs, values, factors):
             )
         else:
             error = (prediction - truth) / prediction.new_tensor(f.std or [1.0])
-            losses[f.name] = error.square().mean(dim=-1)
+            losses[f.name] = (error.abs() if head == "median" else error.square()).mean(dim=-1)
             log_variance = outputs.get(f"{f.name}/log_variance")
             if log_variance is not None:
                 log_variance = log_variance.float() - 2 * prediction.new_tensor(f.std or [1.0]).log()
@@ -284,17 +293,17 @@ def entry_losses(outputs, values, factors):
     return losses
 
 
-def loss(outputs, values, predict, factors, weights=None):
+def loss(outputs, values, predict, factors, weights=None, head="mean"):
     """Sum over factors of weight x mean loss over the predicted entries (Uni[MASK], section 4.2).
 
-    predict: (B, T, 3) or {factor: (B, T)}; weights: {factor: number}, 1 where absent.
+    predict: (B, T, 3) or {factor: (B, T)}; weights: {factor: number}, 1 where absent; head: the model's config.head.
     Returns the total, a scalar tensor, and {factor: its unweighted mean}.
     """
     predict, parts = expand(predict, factors), {}
     # An entry that is not predicted may hold anything, also NaN, of which even the gradient of an unused loss is NaN.
     wanted = {f.name: predict[f.name] if f.kind == "categorical" else predict[f.name][..., None] for f in factors}
     values = {f.name: torch.where(wanted[f.name], values[f.name], 0) for f in factors}
-    for name, entries in entry_losses(outputs, values, factors).items():
+    for name, entries in entry_losses(outputs, values, factors, head).items():
         mask = predict[name]
         parts[name] = torch.where(mask, entries, 0.0).sum() / mask.sum().clamp(min=1)
     total = sum(parts[name] * (weights or {}).get(name, 1.0) for name in parts)

@@ -29,6 +29,7 @@ import data
 import distributed
 import evaluate
 import masks
+from attention import pick
 from model import ModelConfig, build, configure_optimizer, from_plain, load_checkpoint, loss, num_params, to_plain
 
 # ---- settings --------------------------------------------------------------------------------------------------------
@@ -67,10 +68,10 @@ layout = "timestep"  # one token per "timestep", or per "factor" group of it
 hidden = "flag"  # a hidden entry is a learned "flag", or "zero" as published
 positions = "sinusoidal"  # or "learned", or "timestep": counted from the start of the episode
 norm = "post"  # or "pre"
-octaves = 0  # sin and cos features of continuous inputs
+octaves = 0  # sin and cos features of continuous states
 differences = False  # changes of continuous states since the timestep before, as inputs
 tanh_actions = False
-head = "mean"  # of continuous factors, or "gaussian": a trained variance as well, and its likelihood as the loss
+head = "mean"  # of continuous factors (squared error), "median" (absolute error) or "gaussian" (likelihood; a variance)
 # optimiser
 batch_size = 100
 gradient_accumulation = 1  # batches per step
@@ -342,6 +343,7 @@ stop = []  # Ctrl-C asks the loop to stop after the step it is in; of several pr
 signal.signal(signal.SIGINT, lambda *_: stop.append(True) if distributed.rank == 0 else None)
 finite_steps = train_count // gradient_accumulation  # since the last evaluation; counted on the device: no step waits
 stepping = torch.compile(network) if compile else network
+one_timestep = not factor_hiding and all(name in masks.ONE_TIMESTEP for name in masks.parse(task))  # to decode
 
 # ---- the loop --------------------------------------------------------------------------------------------------------
 seconds = {"data": 0.0, "masks": 0.0, "step": 0.0, "evaluation": 0.0}
@@ -382,9 +384,13 @@ for it in tqdm(range(first_iter, max_iters + 1), initial=first_iter, total=max_i
         after_masks = time.perf_counter()
         own_weights = distributed.own_weights(weights, predict, factors)
         batch, see, predict = map(distributed.own_rows, (batch, see, predict))
+        only = slice(None)
+        if one_timestep:
+            only = predict.any(dim=-1).byte().argmax(dim=1, keepdim=True)  # (B, 1): no more is computed than is asked
         with autocast:
-            outputs = stepping(batch, see)
-            value, _ = loss(outputs, batch, predict, factors, own_weights)
+            outputs = stepping(batch, see, only)
+            parts = ({name: pick(x, only) for name, x in p.items()} for p in (batch, masks.expand(predict, factors)))
+            value, _ = loss(outputs, *parts, factors, own_weights, head)
         (value / gradient_accumulation).backward()
         step_loss = step_loss + value.detach()
         seconds["data"] += after_data - before

@@ -79,7 +79,7 @@ MAZE2D = {
 }
 TO_BC = {"task": "behavior_cloning_states", "eval_modes": "bc,bc_states"}
 TO_RC = {"task": "reward_conditioned_states", "eval_modes": "rc,rc_states"}
-SHORTER = {"learning_rate": 2e-4, "warmup_iters": 50, "max_iters": 1500}
+SHORTER = {"learning_rate": 1e-3, "warmup_iters": 50, "max_iters": 10000, "eval_interval": 2500}
 MAZE2D_FINETUNE = {  # row: (the row that it starts from, its recipe on top of that row's)
     "unimask_random_finetune_bc": ("unimask_random", TO_BC | SHORTER),
     "unimask_random_finetune_rc": ("unimask_random", TO_RC | SHORTER),

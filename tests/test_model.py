@@ -11,6 +11,7 @@ import torch.nn as nn
 
 import masks
 import model as models
+from attention import pick
 from model import ModelConfig
 
 CONTEXT = 5
@@ -30,7 +31,7 @@ CONFIGS += [
 CONFIGS += [dict(model="nn", hidden="flag"), dict(model="nn", hidden="zero")]
 CONFIGS += [dict(model=kind, octaves=3, differences=True, tanh_actions=True) for kind in ("unimask", "dt", "nn")]
 CONFIGS += [dict(model="unimask", differences=True, layout="entry", hidden="zero")]
-CONFIGS += [dict(model=kind, head="gaussian") for kind in ("unimask", "dt", "nn")]
+CONFIGS += [dict(model=kind, head=head) for kind in ("unimask", "dt", "nn") for head in ("gaussian", "median")]
 FAMILIES = [dict(model="unimask", layout=layout) for layout in ("timestep", "factor", "entry")] + [
     dict(model="dt"),
     dict(model="nn"),
@@ -151,6 +152,10 @@ def test_decoding_some_timesteps_gives_the_same_as_decoding_all(config, trajecto
     for only in (slice(3, 4), slice(1, 4), torch.tensor([4, 0])):
         for name, y in network(values, see, only=only).items():
             torch.testing.assert_close(y, outputs[name][:, only], rtol=0, atol=1e-6)
+    own = torch.arange(2 * len(trajectories)).view(-1, 2) % CONTEXT  # two timesteps of each sequence, others in each
+    for name, y in network(values, see, only=own).items():
+        expected = outputs[name].take_along_dim(own[..., None], dim=1)
+        torch.testing.assert_close(y, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["unimask", "dt"])
@@ -328,6 +333,23 @@ def test_a_gaussian_head_learns_mean_and_variance():
     torch.testing.assert_close(deviation, data.std(dim=0)[0], rtol=0.02, atol=0)
 
 
+def test_a_median_goes_the_likelier_of_two_ways_where_a_mean_goes_neither():
+    factors = [models.Factor("x", "ACTION", "continuous", 1)]
+    data = torch.where(torch.arange(1000) % 5 < 3, 1.0, -1.0).view(-1, 1, 1)  # three of five go to 1
+    see, predict = torch.zeros(2, 1000, 1, 3, dtype=torch.bool).unbind()
+    for head, expected in (("mean", 0.2), ("median", 1.0)):
+        torch.manual_seed(0)
+        network = build(dict(model="nn", head=head, context=1, n_layer=0), factors)
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+        for _ in range(600):
+            optimizer.zero_grad()
+            total, _ = models.loss(network({"x": data}, see), {"x": data}, predict | True, factors, head=head)
+            total.backward()
+            optimizer.step()
+        assert network({"x": data[:1]}, see[:1])["x"].item() == pytest.approx(expected, abs=0.02)
+        assert total.item() == pytest.approx({"mean": 0.96, "median": 0.8}[head], abs=0.01)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Dropout
 
@@ -462,6 +484,24 @@ def test_gradients_ignore_what_is_not_predicted(toy_data, generator):
         models.loss(network(batch, see), batch, predict, toy_data.factors)[0].backward()
         gradients.append({name: p.grad.clone() for name, p in network.named_parameters()})
     assert identical(*gradients)
+
+
+@pytest.mark.parametrize("task", masks.ONE_TIMESTEP)
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_decoding_only_the_predicted_timestep_trains_the_same(task, norm, toy_data, generator):
+    network, values = build(dict(dropout=0.0, norm=norm), toy_data.factors), windows(toy_data)
+    see, predict = masks.draw(task, len(toy_data), CONTEXT, generator)
+    steps = predict.any(dim=-1)
+    assert (steps.sum(dim=1) == 1).all()
+    only, gradients = steps.byte().argmax(dim=1, keepdim=True), []
+    for part in (slice(None), only):
+        network.zero_grad()
+        truth = {name: pick(x, part) for name, x in values.items()}
+        models.loss(network(values, see, part), truth, pick(predict, part), toy_data.factors)[0].backward()
+        gradients.append({name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-5)
 
 
 def test_loss_of_nothing_is_zero(trajectories):
