@@ -9,10 +9,13 @@ if [ "${PAPER:-0}" = 1 ]; then PRESET=paper; fi
 if [ "${SMOKE:-0}" = 1 ]; then PRESET=smoke; fi
 failed=0
 
+run_lines() { # argument: command lines. Each is one argument of `sh -c`; one that fails does not stop the others
+  printf '%s\n' "$1" | tr '\n' '\0' | xargs -0 -n 1 -P "$JOBS" sh -c || failed=1
+}
+
 run_jobs() { # arguments: those of jobs.py
   for phase in 0 1; do
     lines=$(python repro/jobs.py "$@" --rows="${ROWS:-}" --phase="$phase")
-    # every line is one argument of `sh -c`; a run that fails does not stop the others
-    printf '%s\n' "$lines" | tr '\n' '\0' | xargs -0 -n 1 -P "$JOBS" sh -c || failed=1
+    run_lines "$lines"
   done
 }

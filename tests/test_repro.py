@@ -19,11 +19,13 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "repro"))
 
+import ablation
 import curve
 import ensemble
 import heatmap
 import job
 import jobs
+import maze_curve
 import rollouts
 import table
 
@@ -54,12 +56,13 @@ SCRIPTS = {  # script: rows, result files, whole files of results
     "curve": ("", 5, ["repro/results/minigrid_curve.json", "assets/minigrid_curve.png"]),
     "maze2d": ("unimask_random unimask_random_finetune_rc dt_bc nn_bc", 4,
                ["repro/results/maze2d_medium.json", "assets/maze2d_table.md"]),
+    "ablation": ("base octaves mean", 3, ["assets/maze2d_ablation.md"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_makes_its_figure_or_table_from_scratch(script, tmp_path):
-    if script == "maze2d" and importlib.util.find_spec("d4rl") is None:
+    if script in ("maze2d", "ablation") and importlib.util.find_spec("d4rl") is None:
         pytest.skip("d4rl is not installed (requirements-maze.txt)")
     rows, runs, results = SCRIPTS[script]
     skipped = shutil.ignore_patterns(".*", "out", "assets", "results", "tests", "__pycache__")
@@ -395,6 +398,35 @@ def test_learning_curve_shares_the_heatmaps_runs_and_collects_gaps_by_number_of_
     assert list(found) == ["50", "unlimited"] and found["unlimited"]["past"] == [0.5, 1.5]
     curve.draw(found, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 10000
+
+
+def test_the_ablation_changes_one_thing_at_a_time_and_tabulates_what_there_is(tmp_path):
+    runs = ablation.runs_of(jobs.Study("maze2d", "ablation"), [0, 3])
+    made = {run.name: parsed(run) for run in runs}
+    assert len(made) == 2 * len(ablation.VARIANTS)
+    base = made["base_s3"].settings
+    for name, (_, changed) in ablation.VARIANTS.items():
+        one = made[f"{name}_s3"].settings
+        assert {key for key in base | one if base.get(key) != one.get(key)} == set(changed) | (
+            {"out_dir"} if name != "base" else set()
+        )
+        assert all(made[f"{name}_s3"].config[key] == value for key, value in changed.items())
+    for name, returned in (("base", 2.5), ("mean", 2.25)):
+        for seed in (0, 1):
+            best = {mode: returned + seed for mode in ("bc", "bc_states")}
+            maze_file(tmp_path, f"{name}_s{seed}", best, best, {})
+    lines = ablation.markdown(heatmap.read_runs(tmp_path)).splitlines()
+    assert "| the recipe | 3.000 ± 0.500 | 3.000 ± 0.500 | 2 | 1.5 |" in lines
+    assert sum(line.startswith("| ") for line in lines) == 3  # with the heading
+
+
+def test_the_course_of_a_maze_run_spreads_its_minutes_over_its_steps(tmp_path):
+    log = {"iter": [0, 50, 100], "behavior_cloning_states": [0.7, 0.4, 0.3], "return_bc": [0.0, 1.0, 1.5],
+           "return_bc_states": [0.1, 0.9, 2.0]}  # fmt: skip
+    run = {"log": log, "minutes": 4.0}
+    assert maze_curve.course(run) == ([0, 50, 100], [0.0, 2.0, 4.0], [0.7, 0.4, 0.3], [0.1, 1.0, 2.0])
+    maze_curve.draw({"unimask_bc": {"10": {0: run}}}, "10", tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10000
 
 
 def test_drawn_rollouts_are_the_first_and_the_worst():
