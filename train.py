@@ -87,10 +87,9 @@ seed = 0
 device = "cpu"
 dtype = "float32"  # or "bfloat16": autocast
 compile = False
-threads = (
-    1  # CPU threads (0: torch's choice). A second one gains a fifth here, and loses it all when its core is busy; it
-)
-# also changes the last bits: after 60 steps of the default run, weights by up to 5e-4. The same number repeats every bit.
+# CPU threads (0: torch's choice). A second one gains a fifth here, and loses it all when its core is busy; it also changes
+# the last bits: after 60 steps of the default run, weights by up to 5e-4. The same number repeats every bit.
+threads = 1
 config = configurator.apply(globals())
 # ----------------------------------------------------------------------------------------------------------------------
 

@@ -276,6 +276,13 @@ def test_continuous_features_are_the_value_and_its_octaves(toy_data):
         )
 
 
+def test_actions_and_returns_have_no_octaves(toy_data):
+    """A sine of the return would tell the training episodes apart."""
+    rest = [f for f in toy_data.factors if f.group != "STATE" and f.kind == "continuous"]
+    widths = [models.Encoder(rest, ModelConfig(octaves=octaves)).width for octaves in (0, 5)]
+    assert rest and widths[0] == widths[1]
+
+
 def test_predictions_are_in_raw_units(toy_data):
     """A network that says 0 of a normalised factor means its mean."""
     for kind in ("unimask", "nn"):
