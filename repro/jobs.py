@@ -79,10 +79,11 @@ MAZE2D = {
 }
 TO_BC = {"task": "behavior_cloning_states", "eval_modes": "bc,bc_states"}
 TO_RC = {"task": "reward_conditioned_states", "eval_modes": "rc,rc_states"}
+LONGER = {"max_iters": 20000, "eval_interval": 5000}  # random masks teach little of driving: 10,000 steps were too few
 SHORTER = {"learning_rate": 1e-3, "warmup_iters": 50, "max_iters": 10000, "eval_interval": 2500}
 MAZE2D_FINETUNE = {  # row: (the row that it starts from, its recipe on top of that row's)
-    "unimask_random_finetune_bc": ("unimask_random", TO_BC | SHORTER),
-    "unimask_random_finetune_rc": ("unimask_random", TO_RC | SHORTER),
+    "unimask_random_finetune_bc": ("unimask_random", TO_BC | LONGER),
+    "unimask_random_finetune_rc": ("unimask_random", TO_RC | LONGER),
     "unimask_bc_rc_finetune_bc": ("unimask_bc_rc", TO_BC | SHORTER),
     "unimask_bc_rc_finetune_rc": ("unimask_bc_rc", TO_RC | SHORTER),
 }
