@@ -1,5 +1,5 @@
 # make demo        train the main experiment (about 2 minutes), evaluate it, draw its loss curves
-# make demo-maze   the same in Maze2D (about 16 minutes)
+# make demo-maze   the same in Maze2D (about 6 minutes)
 # make test        the linter, the formatter (checking only) and the whole test suite
 # Each first makes .venv with everything that it needs. PYTHON=python3.12 make demo takes another interpreter.
 
