@@ -3,8 +3,9 @@
     python train.py config/maze2d_dt_bc.py
     python evaluate.py --out_dir=out/maze2d_dt_bc --rollouts=1000 --modes=bc,bc_states
 
-5,000 steps take 4.7 minutes on one core, beside other runs. Return over 1,000 fresh episodes, +- 0.04: bc 2.59, bc_states 2.75;
-the demonstrator's is 2.83 (assets/maze2d_others.json).
+5,000 steps take 2.9 minutes on one core, beside another run. Return over 1,000 fresh episodes, +- 0.04:
+bc 2.78, bc_states 2.88; the demonstrator's is 2.83
+(repro/results/runs/maze2d_medium/dt_bc_T5_s0.json, seed 0).
 """
 
 out_dir = "out/maze2d_dt_bc"
