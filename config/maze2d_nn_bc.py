@@ -3,9 +3,9 @@
     python train.py config/maze2d_nn_bc.py
     python evaluate.py --out_dir=out/maze2d_nn_bc --rollouts=1000 --modes=bc,bc_states
 
-16,000 steps take 5.5 minutes on one core, beside other runs. Return over 1,000 fresh episodes, +- 0.04: bc 2.79,
-bc_states 2.76;
-the demonstrator's is 2.83 (assets/maze2d_others.json).
+20,000 steps take 5.7 minutes on one core, beside another run. Return over 1,000 fresh episodes, +- 0.04:
+bc 2.79, bc_states 2.81; the demonstrator's is 2.83
+(repro/results/runs/maze2d_medium/nn_bc_T5_s0.json, seed 0).
 """
 
 out_dir = "out/maze2d_nn_bc"

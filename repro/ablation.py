@@ -60,7 +60,7 @@ def markdown(runs):
         found = {seed: content for (other, seed), content in runs.items() if other == name}
         if found:
             cells = [table.mean_and_error(table.returns(found, "best", mode)) for mode in ("bc", "bc_states")]
-            minutes = sum(content["minutes"] for content in found.values()) / len(found)
+            minutes = sum(content["minutes"]["training"] for content in found.values()) / len(found)
             lines.append(f"| {words} | {' | '.join(map(table.show, cells))} | {len(found)} | {minutes:.1f} |")
     return "\n".join(lines) + "\n\nMade by `bash repro/ablation.sh`.\n"
 

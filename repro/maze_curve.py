@@ -24,7 +24,7 @@ def course(run):
     """(steps, minutes, error, return) of the evaluations of a run, lists: validation error of its task, best return."""
     log = run["log"]
     steps = log["iter"]
-    minutes = [run["minutes"] * it / max(1, steps[-1]) for it in steps]
+    minutes = [run["minutes"]["training"] * it / max(1, steps[-1]) for it in steps]
     returns = [max(values) for values in zip(*(log[name] for name in log if name.startswith("return_")))]
     task = "reward_conditioned_states" if "return_rc" in log and "return_bc" not in log else "behavior_cloning_states"
     return steps, minutes, log[task if task in log else task.removesuffix("_states")], returns

@@ -80,7 +80,7 @@ def test_a_script_makes_its_figure_or_table_from_scratch(script, tmp_path):
     smoke = tmp_path / "copy" / "out" / "smoke"
     assert len(list(smoke.glob("repro/results/runs/*/*.json"))) == runs
     for name in results:
-        assert (smoke / name).stat().st_size > 500
+        assert (smoke / name).stat().st_size > 400
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -407,23 +407,21 @@ def test_the_ablation_changes_one_thing_at_a_time_and_tabulates_what_there_is(tm
     base = made["base_s3"].settings
     for name, (_, changed) in ablation.VARIANTS.items():
         one = made[f"{name}_s3"].settings
-        assert {key for key in base | one if base.get(key) != one.get(key)} == set(changed) | (
-            {"out_dir"} if name != "base" else set()
-        )
+        assert {key for key in base | one if base.get(key) != one.get(key)} == set(changed)
         assert all(made[f"{name}_s3"].config[key] == value for key, value in changed.items())
     for name, returned in (("base", 2.5), ("mean", 2.25)):
         for seed in (0, 1):
             best = {mode: returned + seed for mode in ("bc", "bc_states")}
             maze_file(tmp_path, f"{name}_s{seed}", best, best, {})
     lines = ablation.markdown(heatmap.read_runs(tmp_path)).splitlines()
-    assert "| the recipe | 3.000 ± 0.500 | 3.000 ± 0.500 | 2 | 1.5 |" in lines
+    assert "| the recipe | 3.000 ± 0.500 | 3.000 ± 0.500 | 2 | 1.0 |" in lines
     assert sum(line.startswith("| ") for line in lines) == 3  # with the heading
 
 
 def test_the_course_of_a_maze_run_spreads_its_minutes_over_its_steps(tmp_path):
     log = {"iter": [0, 50, 100], "behavior_cloning_states": [0.7, 0.4, 0.3], "return_bc": [0.0, 1.0, 1.5],
            "return_bc_states": [0.1, 0.9, 2.0]}  # fmt: skip
-    run = {"log": log, "minutes": 4.0}
+    run = {"log": log, "minutes": {"training": 4.0, "evaluation": 1.0}}
     assert maze_curve.course(run) == ([0, 50, 100], [0.0, 2.0, 4.0], [0.7, 0.4, 0.3], [0.1, 1.0, 2.0])
     maze_curve.draw({"unimask_bc": {"10": {0: run}}}, "10", tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10000
