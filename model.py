@@ -81,8 +81,9 @@ class Transformer(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
         self.norm = nn.LayerNorm(config.n_embd) if config.norm == "pre" else nn.Identity()
-        self.outputs = nn.ModuleList([Decoder(group, config) for group in self.decoded_groups()])
-        self.decoded = [g for g, group in enumerate(self.decoded_groups()) if group]  # tokens of a timestep
+        decoded = self.decoded_groups()
+        self.outputs = nn.ModuleList([Decoder(group, config) for group in decoded])
+        self.decoded = [g for g, group in enumerate(decoded) if group]  # tokens of a timestep that predict
         if config.positions == "timestep":
             self.position = nn.Embedding(config.max_timestep, config.n_embd)
         elif config.positions == "learned":

@@ -1,6 +1,6 @@
 """How the rows of the Maze2D table learn: the return on the selection episodes, and the error, against the minutes.
 
-    python repro/maze_curve.py --maze=medium     # from repro/results/runs/maze2d_medium/*.json, the first seed of each row
+    python repro/maze_curve.py     # from repro/results/runs/maze2d_medium/*.json, the first seed of each row
 
 Writes assets/maze2d_curve.png. Steps take about the same time throughout a run, so its minutes are spread evenly over
 them; each point stands for an evaluation. Read next: table.py, for what the runs came to on other episodes.
@@ -61,13 +61,12 @@ def draw(grid, T, path):
 
 def main():
     parser = argparse.ArgumentParser(description="draw how the runs of repro/maze2d.sh learnt")
-    parser.add_argument("--maze", choices=("umaze", "medium", "large"), default="medium")
     parser.add_argument("--context", default="10")
     parser.add_argument("--picture", default="assets/maze2d_curve.png")
     args = parser.parse_args()
     job.configurator.one_line_errors()
     os.chdir(job.ROOT)
-    grid, runs = table.collect(jobs.Study("maze2d", args.maze).runs)
+    grid, _ = table.collect(jobs.Study("maze2d", "medium").runs)
     if not any(args.context in by_context for row, by_context in grid.items() if row in STYLES):
         raise ValueError(f"there is no finished run at T={args.context}: make some with repro/maze2d.sh")
     draw(grid, args.context, Path(args.picture))
