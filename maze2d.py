@@ -319,36 +319,6 @@ def _packages():
     return SimpleNamespace(**modules)
 
 
-def draw_maze(ax, maze):
-    """Draw a maze's walls into matplotlib axes, in the coordinates of positions (metres)."""
-    from matplotlib.patches import Rectangle
-
-    walls = layout(maze)
-    for corner in np.argwhere(walls) - 0.5 - CELL_OFFSET:
-        ax.add_patch(Rectangle(corner, 1, 1, facecolor="0.55", edgecolor="0.55", linewidth=0.5))
-    ax.set_xlim(-0.5 - CELL_OFFSET, walls.shape[0] - 0.5 - CELL_OFFSET)
-    ax.set_ylim(-0.5 - CELL_OFFSET, walls.shape[1] - 0.5 - CELL_OFFSET)
-    ax.set_aspect("equal")
-    ax.set_xlabel("x [m]")
-    ax.set_ylabel("y [m]")
-
-
-def draw_paths(ax, positions, goals=None, color="black", label=None):
-    """Draw paths (n, L, 2), or one (L, 2), and their goals (n, 2), in metres, into matplotlib axes.
-
-    Each begins at a white dot and should end at its star; line styles alternate, so that colour is never needed.
-    label: for the legend, once for all paths.
-    """
-    positions = np.asarray(positions)
-    positions = positions[None] if positions.ndim == 2 else positions
-    for i, path in enumerate(positions):
-        style = ("-", "--", ":", "-.")[i % 4]
-        ax.plot(*path.T, linestyle=style, linewidth=1.2, color=color, label=label if i == 0 else None)
-    ax.plot(*positions[:, 0].T, "o", markersize=5, markerfacecolor="white", markeredgecolor=color, zorder=3)
-    if goals is not None:
-        ax.plot(*np.reshape(goals, (-1, 2)).T, "*", markersize=10, color=color, markeredgecolor="white", zorder=3)
-
-
 def summarise(trajectories):
     """The figures of a data set that can be compared with the original's: {name: number}, lengths in metres."""
     values = trajectories.values
@@ -399,9 +369,11 @@ def main():
 def _draw(trajectories, maze, path):
     from matplotlib.figure import Figure
 
+    import pictures
+
     ax = Figure(figsize=(5, 5), layout="constrained").add_subplot()
-    draw_maze(ax, maze)
-    draw_paths(ax, trajectories.values["position"][:4], trajectories.values["goal"][:4, 0])
+    pictures.draw_walls(ax, maze)
+    pictures.draw_paths(ax, trajectories.values["position"][:4], trajectories.values["goal"][:4, 0])
     ax.figure.savefig(path, dpi=150)
 
 

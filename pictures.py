@@ -146,8 +146,6 @@ def draw_arrows(ax, probability, seen=None):
 
 def draw_maze2d(path, maze, query, answers, samples, known, truth):
     """Sampled paths over the whole maze, and close up beside it; seen places as dots, the goal as a star."""
-    import maze2d
-
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 5.2), constrained_layout=True)
     fan = (
         samples["position"][:FAN].numpy() if samples is not None else answers["model"]["position"].numpy()
@@ -158,7 +156,7 @@ def draw_maze2d(path, maze, query, answers, samples, known, truth):
     seen = query.values["position"][0][query.see["position"][0]].numpy()
     faint, lines = max(0.15, min(1, 10 / len(fan))), []
     for ax in axes:
-        maze2d.draw_maze(ax, maze)
+        draw_walls(ax, maze)
         lines.append(ax.plot(*fan.transpose(2, 1, 0), "-", color="0.25", linewidth=0.9, alpha=faint))
         lines[-1][0].set_label(label)
         if truth is not None:
@@ -182,6 +180,36 @@ def draw_maze2d(path, maze, query, answers, samples, known, truth):
 
     steps = np.unique(np.linspace(0, fan.shape[1] - 1, FRAMES).astype(int))
     animate(figure, show_until, steps, path, frames_per_second=10)
+
+
+def draw_walls(ax, maze):
+    """Draw a maze's walls into matplotlib axes, in the coordinates of positions (metres)."""
+    import maze2d
+
+    walls, edge = maze2d.layout(maze), 0.5 + maze2d.CELL_OFFSET
+    for corner in np.argwhere(walls) - edge:
+        ax.add_patch(plt.Rectangle(corner, 1, 1, facecolor="0.55", edgecolor="0.55", linewidth=0.5))
+    ax.set_xlim(-edge, walls.shape[0] - edge)
+    ax.set_ylim(-edge, walls.shape[1] - edge)
+    ax.set_aspect("equal")
+    ax.set_xlabel("x [m]")
+    ax.set_ylabel("y [m]")
+
+
+def draw_paths(ax, positions, goals=None, color="black", label=None):
+    """Draw paths (n, L, 2), or one (L, 2), and their goals (n, 2), in metres, into matplotlib axes.
+
+    Each begins at a white dot and should end at its star; line styles alternate, so that colour is never needed.
+    label: for the legend, once for all paths.
+    """
+    positions = np.asarray(positions)
+    positions = positions[None] if positions.ndim == 2 else positions
+    for i, path in enumerate(positions):
+        style = ("-", "--", ":", "-.")[i % 4]
+        ax.plot(*path.T, linestyle=style, linewidth=1.2, color=color, label=label if i == 0 else None)
+    ax.plot(*positions[:, 0].T, "o", markersize=5, markerfacecolor="white", markeredgecolor=color, zorder=3)
+    if goals is not None:
+        ax.plot(*np.reshape(goals, (-1, 2)).T, "*", markersize=10, color=color, markeredgecolor="white", zorder=3)
 
 
 def zoom(ax, places):

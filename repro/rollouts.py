@@ -19,6 +19,7 @@ import configurator
 import data
 import evaluate
 import maze2d
+import pictures
 from model import load
 
 # settings
@@ -68,7 +69,7 @@ def draw(path, maze, chosen, goals, paths, returns):
     figure = Figure(figsize=(11, 11.6), layout="constrained")
     axes = figure.subplots(4, 4).flat
     for ax, episode in zip(axes, chosen):
-        maze2d.draw_maze(ax, maze)
+        pictures.draw_walls(ax, maze)
         for (who, track), style, color in zip(paths.items(), ("-", "--"), ("black", "0.35")):
             ax.plot(*track[episode].T, style, linewidth=1.3, color=color, label=who)
         ax.plot(*paths["model"][episode, 0], "o", markersize=5, markerfacecolor="white", markeredgecolor="black")

@@ -16,6 +16,7 @@ DATA = ROOT / "tests" / "data"
 sys.path.insert(0, str(ROOT))
 
 import maze2d  # noqa: E402
+import pictures  # noqa: E402
 from data import Trajectories  # noqa: E402
 
 
@@ -255,10 +256,10 @@ def test_a_missing_package_is_one_sentence_with_the_command():
 
 
 def test_mazes_and_paths_can_be_drawn(dataset, tmp_path):
-    figure = pytest.importorskip("matplotlib.figure").Figure()
+    figure = pictures.plt.figure()
     ax = figure.add_subplot()
-    maze2d.draw_maze(ax, "medium")
-    maze2d.draw_paths(ax, dataset.values["position"][:5], dataset.values["goal"][:5, 0], label="demonstrations")
-    maze2d.draw_paths(ax, dataset.values["position"][5])
+    pictures.draw_walls(ax, "medium")
+    pictures.draw_paths(ax, dataset.values["position"][:5], dataset.values["goal"][:5, 0], label="demonstrations")
+    pictures.draw_paths(ax, dataset.values["position"][5])
     figure.savefig(tmp_path / "maze.png")
     assert len(ax.patches) == maze2d.layout("medium").sum() and (tmp_path / "maze.png").stat().st_size > 5000
