@@ -26,7 +26,7 @@ class Ensemble(torch.nn.Module):
 
     def __init__(self, models):
         super().__init__()
-        self.models, self.factors = torch.nn.ModuleList(models), models[0].factors
+        self.models, self.factors, self.config = torch.nn.ModuleList(models), models[0].factors, models[0].config
 
     def forward(self, values, see, only=slice(None)):
         """{factor: log probabilities (B, T, classes)}"""

@@ -193,14 +193,12 @@ def minigrid(study, seeds):
 
 def learning_curve(study, seeds):
     """The Runs of the row `random` for each number of trajectories, in one phase; some are also of a heatmap."""
-    studies = [study._replace(variant=n) for n in CURVE]
-    return [
-        [
-            run_of(one, "random", "random", seed, *minigrid_recipe(one, "random", one.variant))
-            for seed in seeds
-            for one in studies
-        ]
-    ]
+    runs = []
+    for seed in seeds:
+        for n in CURVE:
+            recipe = minigrid_recipe(study, "random", n if n == "unlimited" else int(n))
+            runs.append(run_of(study._replace(variant=n), "random", "random", seed, *recipe))
+    return [runs]
 
 
 def minigrid_recipe(study, row, n):
@@ -232,7 +230,7 @@ def minigrid_finetune(study, task, n):
 
 def scaled(steps, n):
     """A recipe's steps at N trajectories ("unlimited" as many as 500)."""
-    return round(steps * STEPS_TIMES.get(int(n) if n != "unlimited" else n, 1))
+    return round(steps * STEPS_TIMES.get(n, 1))
 
 
 def paper_steps(epochs, n, batch):

@@ -30,6 +30,7 @@ import rollouts
 import table
 
 import configurator
+import evaluate
 import model as models
 
 WORLDS = (("minigrid", "500"), ("minigrid", "50"), ("minigrid", "1000"), ("maze2d", "medium"))
@@ -98,6 +99,8 @@ def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(doorkey_data
     for name in ("agent_pos", "action"):
         mean = sum(member(values, see)[name].softmax(dim=-1) for member in members) / 3
         torch.testing.assert_close(together[name].exp(), mean)
+    asked = evaluate.questions(doorkey_data, ["past"], 20, 10, 0)
+    assert evaluate.losses(ensemble.Ensemble(members), asked)["past"]["loss"] > 0  # as repro/ensemble.py asks it
 
 
 def test_an_ensemble_is_of_finished_runs_of_its_task_only(tmp_path, monkeypatch):
@@ -382,7 +385,8 @@ def test_heatmap_refuses_runs_that_were_asked_other_questions(tmp_path):
 def test_learning_curve_shares_the_heatmaps_runs_and_collects_gaps_by_number_of_trajectories(tmp_path, monkeypatch):
     study = jobs.Study("minigrid", "500")
     (runs,) = jobs.learning_curve(study, [0, 2])
-    shared = {run.name: parsed(run) for run in jobs.minigrid(study, [0, 2])[0] if run.row == "random"}
+    heatmaps = [jobs.minigrid(study._replace(variant=n), [0, 2])[0] for n in ("50", "500")]
+    shared = {run.line: parsed(run) for runs_of_n in heatmaps for run in runs_of_n if run.row == "random"}
     ours = {str(one.out_dir): one for one in map(parsed, runs)}
     assert len(ours) == 2 * len(jobs.CURVE) and {str(one.out_dir) for one in shared.values()} <= set(ours)
     assert all(ours[str(one.out_dir)].settings == one.settings for one in shared.values())

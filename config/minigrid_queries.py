@@ -1,0 +1,20 @@
+"""Unlimited data, and factors hidden on their own too: for joint samples that are filled in one factor at a time.
+
+    python train.py config/minigrid_queries.py && python repro/sampling.py --out_dir=out/minigrid_queries
+
+Begins with the weights of config/minigrid_infinite.py, which never met half a timestep: that the agent is known, the key
+is not. A model that has can give the key's cell its distribution *given* the agent's, and so keeps joint samples lawful.
+"""
+
+init_from = "finetune:assets/minigrid_infinite"
+out_dir = "out/minigrid_queries"
+dataset = "doorkey"
+task = "random+all"
+factor_hiding = 0.2
+fresh = True
+dropout = 0.0
+warmup_iters = 500
+max_iters = 40000
+eval_interval = 4000
+eval_sequences = 2000
+keep_best = "none"  # of the evaluated questions none has half a timestep: the last weights are the best
