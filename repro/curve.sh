@@ -2,7 +2,7 @@
 # The learning curve of random masking on DoorKey: 50, 500, 1,000, 10,000 and unlimited trajectories, then
 # assets/minigrid_curve.png.
 #
-#   bash repro/curve.sh                          # our recipe, 3 seeds: not measured yet on 2 cores
+#   bash repro/curve.sh                          # our recipe, 3 seeds: 17 minutes on 2 cores, beside other work
 #   SMOKE=1 bash repro/curve.sh                  # tiny, one seed, into out/smoke: under a minute on 2 cores
 #
 # Runs that repro/minigrid.sh has made already are not made again. Killed, the same command goes on where it stopped.

@@ -264,6 +264,60 @@ def test_gaussian_head_is_sampled_and_weighed(generator):
         sample.log_likelihood(GaussianModel("mean"), asked)
 
 
+class Watched(ExactModel):
+    """The exact model, and what it was shown at each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown = []
+
+    def forward(self, values, see, only=slice(None)):
+        outputs = super().forward(values, see, only)
+        self.shown.append(({name: x.clone() for name, x in see.items()}, outputs))
+        return outputs
+
+    def filled(self, call):
+        """{factor: (B, T)}: what was filled in after a call."""
+        (before, _), (after, _) = self.shown[call : call + 2]
+        return {name: after[name] & ~before[name] for name in before}
+
+
+@pytest.mark.parametrize("order", sample.ORDERS)
+def test_the_order_says_which_entry_is_filled_in_next(trajectories, order, generator):
+    asked, model = ask(trajectories, [0], see=GOAL), Watched()
+    sample.sample(model, asked, 20, generator, order=order)
+    filled = model.filled(0)
+    assert (sum(x.sum(dim=1) for x in filled.values()) == 1).all()  # one entry in each sample
+    if order == "forward":
+        assert filled["action"][:, 0].all()  # the state before it is seen
+    elif order == "backward":
+        assert filled["action"][:, T - 1].all()
+    elif order == "random":
+        assert len({tuple(torch.cat(list(x)).tolist()) for x in zip(*filled.values())}) > 5  # each sample its own
+    else:  # of least entropy, among all that are wanted
+        outputs, wanted = model.shown[0][1], asked.predict
+        entropy = {
+            f: sample.Prediction(SimpleNamespace(kind="categorical", name=f), outputs).entropy() for f in outputs
+        }
+        least = min(entropy[f][0][wanted[f][0]].min() for f in outputs if wanted[f].any())
+        assert min(entropy[f][filled[f]].max() for f in outputs if filled[f].any()) == least
+
+
+def test_temperature_widens_a_gaussian_by_its_square_root(generator):
+    model = GaussianModel()
+    values = {"position": torch.zeros(1, 4, 2), "action": torch.zeros(1, 4, dtype=torch.long)}
+    asked = queries.query(values, model.factors, see="position[0]", predict="position[1]")
+    for temperature in (0.25, 4.0):
+        drawn, _ = sample.sample(model, asked, 4000, generator, temperature=temperature)
+        assert drawn["position"][0, :, 1].std().item() == pytest.approx(0.5 * temperature**0.5, rel=0.05)
+
+
+def test_the_unit_follows_from_how_a_model_was_trained():
+    assert sample.choose_unit("auto", {"factor_hiding": 0.2}) == "factor"
+    assert sample.choose_unit("auto", {"factor_hiding": 0.0}) == sample.choose_unit("auto", {}) == "token"
+    assert sample.choose_unit("factor", {}) == "factor"
+
+
 def test_what_cannot_be_sampled_is_refused(trajectories, generator):
     asked = ask(trajectories, [0], see=GOAL)
     for options, reason in [
