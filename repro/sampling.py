@@ -1,6 +1,6 @@
 """How good are joint samples, on DoorKey, where bayes.py knows the answer: laws, distributions, likelihoods, speed.
 
-    python repro/sampling.py --out_dir=out/minigrid_infinite     # about 5 minutes on 2 cores
+    python repro/sampling.py --out_dir=out/minigrid_queries     # about 5 minutes on 2 cores
 
 1. Lawful: the share of transitions of joint samples that MiniGrid's dynamics allow.
 2. Distribution: the total variation between 10,000 joint samples and the exact posterior, for 5 fixed queries; beside
@@ -184,7 +184,7 @@ def main():
 
 
 # settings of the command line
-out_dir = "out/minigrid_infinite"  # a folder that train.py made, on DoorKey
+out_dir = "out/minigrid_queries"  # a folder that train.py made, on DoorKey
 result = "repro/results/sampling"  # where the results go: .json and .md
 trajectories = 500  # test trajectories for lawfulness and likelihoods
 per_trajectory = 5  # samples of each

@@ -56,7 +56,7 @@ def folder(tmp_path_factory, run_warm):
     flat = {"actions": rng.integers(0, 2, 600), "rewards": np.ones(600), "episode_ends": np.flatnonzero(ends) + 1}
     np.savez(place / "flat.npz", observations=observations[:, :4], **flat)
     tiny = lambda *flags: run_warm("train.py", *TINY, *flags, cwd=place).check_returncode()
-    for out_dir in ("out/minigrid_random", "assets/minigrid_infinite", "out/run"):
+    for out_dir in ("out/minigrid_random", "assets/minigrid_infinite", "assets/minigrid_queries", "out/run"):
         tiny(f"--out_dir={out_dir}")
     if importlib.util.find_spec("d4rl"):
         for out_dir in ("assets/maze2d_random", "out/maze2d_bc"):
