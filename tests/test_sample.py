@@ -312,6 +312,22 @@ def test_temperature_widens_a_gaussian_by_its_square_root(generator):
         assert drawn["position"][0, :, 1].std().item() == pytest.approx(0.5 * temperature**0.5, rel=0.05)
 
 
+def test_transitions_of_unknown_actions_are_not_judged(trajectories):
+    samples = {name: trajectories.tensors()[name].clone() for name in ("agent_pos", "key_pos", "action")}
+    known = {name: torch.ones(T, dtype=torch.bool) for name in samples}
+    samples["action"][:, 3] = (samples["action"][:, 3] + 1) % 4
+    assert sample.lawful_share(samples, known) < 1
+    known["action"][3] = False
+    assert sample.lawful_share(samples, known) == 1
+
+
+def test_half_a_wanted_token_is_all_that_is_filled_in(trajectories, generator):
+    asked = ask(trajectories, [0], see=GOAL, predict="agent_pos[1:9]")
+    drawn, _ = sample.sample(ExactModel(), asked, 30, generator, unit="token")
+    assert (drawn["agent_pos"] != asked.values["agent_pos"][:, None]).any()
+    assert torch.equal(drawn["key_pos"], asked.values["key_pos"][:, None].expand(1, 30, T))
+
+
 def test_the_unit_follows_from_how_a_model_was_trained():
     assert sample.choose_unit("auto", {"factor_hiding": 0.2}) == "factor"
     assert sample.choose_unit("auto", {"factor_hiding": 0.0}) == sample.choose_unit("auto", {}) == "token"
