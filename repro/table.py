@@ -130,7 +130,7 @@ def markdown(found, maze, contexts=("10", "5")):
             for kind, cell in cells.items():
                 theirs = published.get((row, T, kind))
                 lines.append(line(row, T, kind, cell, theirs, len(found["seeds"])))
-            if not cells and any(T in cells for cells in found["rows"].values()):  # of a context that was run
+            if not cells and any(T in by_context for by_context in found["rows"].values()):  # of a context that was run
                 lines.append(f"| {row} | {T} | | missing | | | | | | |")
     for name, key in (("demonstrator", "demonstrator"), ("demonstrator without noise", "noise_free"),
                       ("initial distance, which bounds any return", "initial_distance")):  # fmt: skip
