@@ -1,10 +1,12 @@
 """The blocks of the transformer: attention, a two-layer net and dropout, as usual, with a few lines for speed on a CPU.
 
-At ten tokens a sequence, PyTorch spends as much time between the matrix products as in them: on the short last axis of a
-softmax, and on random numbers. What is done about it is here; LOG.md has what it gains, and what did not help.
+At ten tokens a sequence, PyTorch spends as much time between the matrix products as in them: on the short axes of a
+softmax, on random numbers, and on memory. What is done about it is here; LOG.md has what it gains, and what did not help.
 Before this: model.py, which is made of these blocks.
 """
 
+import contextlib
+import ctypes
 import math
 
 import torch
@@ -52,14 +54,21 @@ class Attention(nn.Module):
         )  # (B*nh, T, hs)
         rows = rows.repeat_interleave(self.n_head, dim=0) if torch.is_tensor(rows) and rows.dim() == 2 else rows
         q = pick(q, rows)
-        # Keys come before queries: PyTorch's CPU softmax is slow along a short last axis (T=10: four times the cost).
+        # Keys come before queries: PyTorch's CPU softmax is slow along a short last axis.
         scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (B*nh, T keys, queries)
         if causal:
             at = torch.arange(T, device=x.device)
             scores = scores.masked_fill(at[:, None] > at[rows][..., None, :], -math.inf)
-        weights = self.dropout(scores.softmax(dim=1))
+        weights = self.dropout(softmax_over_keys(scores))
         y = torch.bmm(weights.transpose(1, 2), v)  # (B*nh, queries, hs)
         return self.proj(y.view(B, self.n_head, -1, hs).transpose(1, 2).reshape(B, -1, d))
+
+
+def softmax_over_keys(scores):
+    """scores: (B*nh, T keys, queries), normalised over keys. Few of them go to the front: a third of the time at T=10."""
+    if scores.shape[1] < 16:
+        return scores.transpose(0, 1).softmax(dim=0).transpose(0, 1)
+    return scores.softmax(dim=1)
 
 
 def pick(x, rows):
@@ -85,3 +94,15 @@ class Dropout(nn.Module):
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)  # eight bytes a draw
         keep = words.view(torch.uint8)[: x.numel()].ge_(self.threshold).view(x.shape)  # 0 or 1; in place is vectorised
         return x * keep.to(x.dtype).mul_(256 / (256 - self.threshold))
+
+
+def keep_freed_memory():
+    """Tell glibc to keep what tensors free for the next ones; by default a step returns megabytes, and faults them in again."""
+    trim_threshold, mmap_threshold = -1, -3  # of malloc.h
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # where there is no glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(trim_threshold, 2**30)
+        mallopt(mmap_threshold, 2**25)  # the largest it takes
+
+
+keep_freed_memory()

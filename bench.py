@@ -127,7 +127,7 @@ def trainer(configuration, train=None, compiled=False):
         clock = [time.perf_counter()]
         tick = lambda: clock.append(time.perf_counter())
         for_batch, for_dropout = np.random.SeedSequence([0, next(numbers)]).generate_state(2).tolist()
-        torch.manual_seed(for_dropout)
+        torch.default_generator.manual_seed(for_dropout)
         batch = data.sample_windows(values, lengths, B, T, generator.manual_seed(for_batch))
         tick()
         see, predict = masks.draw(task, B, T, generator)

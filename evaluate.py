@@ -18,6 +18,7 @@ import torch
 import configurator
 import data
 import masks
+from attention import pick
 from model import entry_losses, load
 
 PUBLISHED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "repro", "published.json")
@@ -51,15 +52,16 @@ def questions(trajectories, tasks, n, context, seed):
 def answer(model, values, see, only=slice(None)):
     """The model's outputs for any number of sequences, CHUNK at a time, on the CPU.
 
-    values: {factor: (n, T) or (n, T, k)}; see: (n, T, 3) or {factor: (n, T)}; only: the timesteps to decode.
+    values: {factor: (n, T) or (n, T, k)}; see: (n, T, 3) or {factor: (n, T)}; only: as Transformer.forward.
     """
     device, parts = next(model.parameters()).device, []
     with torch.inference_mode():
         for start in range(0, len(next(iter(values.values()))), CHUNK):
-            pick = lambda x: x[start : start + CHUNK].to(device)
-            batch = {name: pick(value) for name, value in values.items()}
-            shown = {name: pick(mask) for name, mask in see.items()} if isinstance(see, dict) else pick(see)
-            parts.append({name: y.float().cpu() for name, y in model(batch, shown, only).items()})
+            chunk = lambda x: x[start : start + CHUNK].to(device)
+            batch = {name: chunk(value) for name, value in values.items()}
+            shown = {name: chunk(mask) for name, mask in see.items()} if isinstance(see, dict) else chunk(see)
+            decode = chunk(only) if torch.is_tensor(only) else only
+            parts.append({name: y.float().cpu() for name, y in model(batch, shown, decode).items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -81,12 +83,12 @@ def limits(trajectories, asked):
     return found
 
 
-def pooled(entries, predict, factors):
+def pooled(entries, predict):
     """Mean loss per factor over the predicted entries, their sum, and its standard error over sequences.
 
-    entries: {factor: (n, T)}; predict: (n, T, 3). Returns {factor: mean} (0 where nothing is predicted), total, error.
+    entries, predict: {factor: (n, T)}. Returns {factor: mean} (0 where nothing is predicted), total, error.
     """
-    predict, means, deviation = masks.expand(predict, factors), {}, 0.0
+    means, deviation = {}, 0.0
     for name, entry in entries.items():
         mask = predict[name]
         count = mask.sum().clamp(min=1)
@@ -103,20 +105,23 @@ def losses(model, asked, exact=None):
     """
     results = {}
     for task, (values, see, predict) in asked.items():
-        outputs = answer(model, values, see)
+        only = masks.asked_timestep(predict) if task in masks.ONE_TIMESTEP else slice(None)
+        at = lambda arrays: {name: pick(array, only) for name, array in arrays.items()}
+        outputs = answer(model, values, see, only)
+        values, predict = at(values), at(masks.expand(predict, model.factors))
         entries = entry_losses(outputs, values, model.factors, model.config.head)
-        means, loss, error = pooled(entries, predict, model.factors)
+        means, loss, error = pooled(entries, predict)
         row = {"loss": loss, "se": error, "limit": None, "gap": None, "gap_se": None}
         row["factors"] = {name: {"loss": mean} for name, mean in means.items()}
         for factor in model.factors:
             if factor.name in outputs and factor.kind == "categorical":
                 right = outputs[factor.name].argmax(dim=-1) == values[factor.name]
-                row["factors"][factor.name]["accuracy"] = pooled({factor.name: right}, predict, model.factors)[1]
+                row["factors"][factor.name]["accuracy"] = pooled({factor.name: right}, predict)[1]
         if exact and exact[task]:
-            limit = {name: exact[task][name] for name in entries}
-            limit_means, row["limit"], _ = pooled(limit, predict, model.factors)
+            limit = at({name: exact[task][name] for name in entries})
+            limit_means, row["limit"], _ = pooled(limit, predict)
             gaps = {name: entries[name].double() - limit[name] for name in entries}
-            _, row["gap"], row["gap_se"] = pooled(gaps, predict, model.factors)
+            _, row["gap"], row["gap_se"] = pooled(gaps, predict)
             for name, mean in limit_means.items():
                 row["factors"][name]["limit"] = mean
         results[task] = row
@@ -302,14 +307,10 @@ def evaluation_set(dataset, num_trajectories, data_seed, split):
 
 def check_settings(config):
     """Refuse what cannot work before anything is computed."""
-    if config["sequences"] < 1 or config["rollouts"] < 0:
-        raise ValueError(
-            f"sequences={config['sequences']} must be at least 1, and rollouts={config['rollouts']} at least 0"
-        )
-    if config["threads"] < 0:
-        raise ValueError(f"threads={config['threads']} must be at least 0")
+    for key, least in (("sequences", 1), ("rollouts", 0), ("threads", 0)):
+        if config[key] < least:
+            raise ValueError(f"{key}={config[key]} must be at least {least}")
     check_seed(config["seed"])
-    rollout_modes(config["modes"])
 
 
 def check_seed(seed, name="seed"):

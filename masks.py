@@ -323,6 +323,11 @@ def set_returns(see, mode, batch):
     return see
 
 
+def asked_timestep(predict):
+    """(B, 1): the timestep that each sequence predicts, of a task in ONE_TIMESTEP. predict: (B, T, 3)."""
+    return predict.any(dim=-1).byte().argmax(dim=1, keepdim=True)
+
+
 def picture(see, predict):
     """Three lines of text for one sequence's masks (T, 3): # seen, ? predicted, . hidden and not asked for."""
     symbols = [["#" if s else "?" if p else "." for s, p in zip(*rows)] for rows in zip(see.T, predict.T)]

@@ -122,7 +122,8 @@ class Transformer(nn.Module):
             x = block(x, self.causal, rows if last else slice(None))
         x = self.norm(x if self.blocks else pick(x, rows))
         x = x.view(B, -1, len(self.decoded), self.config.n_embd)  # (B, timesteps, groups decoded, d)
-        return {name: y for i, g in enumerate(self.decoded) for name, y in self.outputs[g](x[:, :, i]).items()}
+        decoded = zip(self.decoded, x.unbind(dim=2))
+        return {name: y for g, token in decoded for name, y in self.outputs[g](token).items()}
 
     def positions(self, values, x):
         """(T * groups, d), or (B, T * groups, d) of timestep embeddings."""

@@ -156,7 +156,7 @@ def next_batch(it):
     """Windows of trajectories for one step: {factor: (B, T) or (B, T, k)}."""
     for_batch, for_dropout = batch_seeds(it)
     generator.manual_seed(for_batch)
-    torch.manual_seed(for_dropout + distributed.rank)
+    seed_dropout(for_dropout + distributed.rank)
     if fresh:
         made = data.make(dataset, batch_size, np.random.SeedSequence([seed, it, data_seed]))
         return data.sample_windows(
@@ -278,6 +278,7 @@ if threads:
     torch.set_num_threads(threads)
 torch.manual_seed(seed)
 generator = torch.Generator(device=device)
+seed_dropout = torch.default_generator.manual_seed if device == "cpu" else torch.manual_seed  # saves 0.3 ms
 autocast = torch.autocast(device_type=torch.device(device).type, dtype=torch.bfloat16, enabled=dtype == "bfloat16")
 
 train, validation = data.train_and_validation(dataset, num_trajectories, data_seed)
@@ -385,7 +386,7 @@ for it in tqdm(range(first_iter, max_iters + 1), initial=first_iter, total=max_i
         batch, see, predict = map(distributed.own_rows, (batch, see, predict))
         only = slice(None)
         if one_timestep:
-            only = predict.any(dim=-1).byte().argmax(dim=1, keepdim=True)  # (B, 1): no more is computed than is asked
+            only = masks.asked_timestep(predict)  # no more is computed than is asked
         with autocast:
             outputs = stepping(batch, see, only)
             parts = ({name: pick(x, only) for name, x in p.items()} for p in (batch, masks.expand(predict, factors)))

@@ -52,3 +52,16 @@ def test_a_model_that_sees_the_next_state_is_caught(network, asked):
     results = evaluate.losses(Peeking(network), {task: questions[task] for task in some}, exact)
     assert evaluate.leaks(results) == list(some)
     assert all(row["gap"] < -10 * row["gap_se"] for row in results.values())
+
+
+@pytest.mark.parametrize("task", ["waypoint", "backward_dynamics", "past"])
+def test_a_loss_is_the_mean_over_predicted_entries_whatever_is_decoded_of_them(task, network, asked):
+    values, see, predict = asked[0][task]
+    outputs, total = evaluate.answer(network, values, see), 0.0  # every timestep of it
+    for f in network.factors:
+        entries = predict[..., ("STATE", "ACTION", "RETURN").index(f.group)]
+        if entries.any():
+            chosen = outputs[f.name].log_softmax(dim=-1).gather(-1, values[f.name][..., None])[..., 0]
+            total -= chosen[entries].double().mean().item()
+    [row] = evaluate.losses(network, {task: asked[0][task]}).values()
+    assert row["loss"] == pytest.approx(total, abs=1e-5)
