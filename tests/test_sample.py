@@ -414,6 +414,46 @@ def test_played_completions_are_lawful_and_start_as_asked(trajectories, generato
             sample.place("doorkey", ask(trajectories, [3], **text), 2, seed=0)
 
 
+class Pusher(torch.nn.Module):
+    """Names an action outside its bounds at every timestep, and remembers which actions it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = SimpleNamespace(model="unimask", context=T, head="mean")
+        self.factors = [Factor("position", "STATE", "continuous", 2), Factor("action", "ACTION", "continuous", 2)]
+        self.nothing, self.shown = torch.nn.Parameter(torch.zeros(1)), []
+
+    def forward(self, values, see, only=slice(None)):
+        self.shown.append(see["action"][0].tolist())
+        return {"action": torch.tensor([3.0, -3.0]).expand(*see["action"].shape, 2)}
+
+
+class Plane:
+    """A world without walls: positions move by the action."""
+
+    def __init__(self, n):
+        self.n, self.position, self.pushes = n, np.zeros((n, 2), dtype=np.float32), []
+
+    def observe(self):
+        return {"position": self.position}
+
+    def step(self, action):
+        self.pushes.append(action)
+        self.position = self.position + action
+        return self.observe(), np.zeros(self.n)
+
+
+def test_a_played_action_is_within_its_bounds_and_seen_from_then_on(generator):
+    pusher, plane, steps = Pusher(), Plane(3), 4
+    values = {"position": torch.zeros(1, steps, 2), "action": torch.zeros(1, steps, 2)}
+    asked = queries.query(values, pusher.factors, see="state[0]")
+    played, _ = sample.play(pusher, asked, plane, generator)
+    expected = torch.tensor([1.0, -1.0]).expand(3, steps, 2)
+    assert torch.equal(played["action"], expected) and (np.array(plane.pushes) == [1, -1]).all()
+    assert torch.equal(played["position"], torch.arange(4)[:, None] * expected)
+    assert [sum(shown) for shown in pusher.shown] == [0, 1, 2, 3]  # nothing but the actions before
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The command
 
