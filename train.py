@@ -22,6 +22,7 @@ import time
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 import configurator
@@ -108,9 +109,7 @@ def check_settings():
     if threads > 1024 or not out_dir:
         raise ValueError(f"threads={threads} must be at most 1024, and out_dir={out_dir!r} not empty")
     if batch_size % distributed.world_size:
-        raise ValueError(
-            f"batch_size={batch_size} is no multiple of the {distributed.world_size} processes that share it"
-        )
+        raise ValueError(f"batch_size={batch_size} is no multiple of the {distributed.world_size} processes sharing it")
     for key in ("factor_hiding", "ema"):
         if not 0 <= config[key] < 1:
             raise ValueError(f"{key}={config[key]} must be in [0, 1)")
@@ -123,9 +122,7 @@ def check_settings():
     if keep_best == "return" and not eval_rollouts:
         raise ValueError("keep_best='return' needs eval_rollouts, the number of episodes to play at each evaluation")
     if (fresh or eval_rollouts) and dataset not in data.WORLDS:
-        raise ValueError(
-            f"dataset={dataset!r} is no world to sample or to play in; worlds are {', '.join(data.WORLDS)}"
-        )
+        raise ValueError(f"dataset={dataset!r} is no world to sample or play in; worlds are {', '.join(data.WORLDS)}")
     for mode in eval_modes.split(","):
         if mode not in evaluate.ROLLOUT_MODES:
             raise ValueError(f"eval_modes has {mode!r}; modes are {', '.join(evaluate.ROLLOUT_MODES)}")
@@ -157,12 +154,11 @@ def next_batch(it):
     for_batch, for_dropout = batch_seeds(it)
     generator.manual_seed(for_batch)
     seed_dropout(for_dropout + distributed.rank)
+    values, lengths = train_values, train_lengths
     if fresh:
         made = data.make(dataset, batch_size, np.random.SeedSequence([seed, it, data_seed]))
-        return data.sample_windows(
-            made.tensors(device), torch.as_tensor(made.lengths, device=device), batch_size, context, generator
-        )
-    return data.sample_windows(train_values, train_lengths, batch_size, context, generator)
+        values, lengths = made.tensors(device), torch.as_tensor(made.lengths, device=device)
+    return data.sample_windows(values, lengths, batch_size, context, generator)
 
 
 def next_masks():
@@ -220,13 +216,8 @@ def save(it, with_best):
     plain = to_plain(evaluated) | {"config": config, "iter": it}
     if with_best:
         save_whole("best.pt", tensors(plain))
-    plain |= {
-        "optimizer": optimizer.state_dict(),
-        "rows": rows,
-        "best": best,
-        "train_sum": float(train_sum),
-        "train_count": train_count,
-    }
+    plain |= {"optimizer": optimizer.state_dict(), "rows": rows, "best": best}
+    plain |= {"train_sum": float(train_sum), "train_count": train_count}
     plain |= {"raw_weights": network.state_dict()} if average else {}
     text = io.StringIO(newline="")
     if rows:
@@ -260,15 +251,12 @@ def check_resumable(saved):
     """A resumed run must be the run that was interrupted. Only where and how long it runs may change."""
     free = ("init_from", "out_dir", "device", "compile", "wandb_log", "threads", "max_iters")
     if saved["config"]["init_from"].startswith("finetune:"):  # its architecture came from the run that it started from
-        config.update(
-            {key: value for key, value in saved["model_config"].items() if key in config and key != "dropout"}
-        )
+        shape = {key: value for key, value in saved["model_config"].items() if key in config and key != "dropout"}
+        config.update(shape)
         globals().update(config)
     for key, value in saved["config"].items():
         if key not in free and config.get(key) != value:
-            raise ValueError(
-                f"cannot resume {out_dir} with {key}={config.get(key)!r}: it was started with {key}={value!r}"
-            )
+            raise ValueError(f"cannot resume {out_dir} with {key}={config.get(key)!r}: it was started with {value!r}")
 
 
 # ---- set up ----------------------------------------------------------------------------------------------------------
@@ -303,11 +291,7 @@ network.to(device).train()
 factors = network.factors
 weights = {f.name: state_weight if f.group == "STATE" else action_weight for f in factors}
 optimizer = configure_optimizer(network, learning_rate, weight_decay)
-average = (
-    torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema))
-    if ema
-    else None
-)
+average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
 
 first_iter, rows, best, train_sum, train_count = 0, [], -math.inf, 0.0, 0
 if saved:
@@ -319,11 +303,8 @@ if saved:
         average.n_averaged.fill_(first_iter)
 
 tasks = evaluate.chosen_tasks(eval_tasks, model, validation.world)
-chosen = (
-    masks.parse(best_tasks.replace(",", "+"))
-    if best_tasks
-    else [name for name in masks.parse(task) if name in tasks] or tasks
-)
+chosen = masks.parse(best_tasks.replace(",", "+")) if best_tasks else []  # they choose the best checkpoint
+chosen = chosen or [name for name in masks.parse(task) if name in tasks] or tasks
 if not set(chosen) <= set(tasks):
     raise ValueError(f"best_tasks={best_tasks!r} are not all among the evaluated tasks: {', '.join(tasks)}")
 questions = evaluate.questions(validation, tasks, eval_sequences, context, evaluate.VALIDATION_SEED)
@@ -360,11 +341,8 @@ for it in tqdm(range(first_iter, max_iters + 1), initial=first_iter, total=max_i
             best = max(best, score)
             train_sum, train_count, finite_steps = 0.0, 0, 0
             save(it, improved)
-            parts = [
-                f"{name} {x:.3f}"
-                for name, x in row.items()
-                if x is not None and name not in ("iter", "lr") and not name.endswith("_gap")
-            ]
+            shown = [name for name in row if name not in ("iter", "lr") and not name.endswith("_gap")]
+            parts = [f"{name} {row[name]:.3f}" for name in shown if row[name] is not None]
             tqdm.write(f"step {it}: {', '.join(parts)}" + (" (best)" if improved else ""))
             if wandb_log and distributed.rank == 0:
                 wandb.log(row)
