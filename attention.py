@@ -54,14 +54,27 @@ class Attention(nn.Module):
         )  # (B*nh, T, hs)
         rows = rows.repeat_interleave(self.n_head, dim=0) if torch.is_tensor(rows) and rows.dim() == 2 else rows
         q = pick(q, rows)
-        # Keys come before queries: PyTorch's CPU softmax is slow along a short last axis.
-        scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (B*nh, T keys, queries)
+        mask = None
         if causal:
             at = torch.arange(T, device=x.device)
-            scores = scores.masked_fill(at[:, None] > at[rows][..., None, :], -math.inf)
-        weights = self.dropout(softmax_over_keys(scores))
-        y = torch.bmm(weights.transpose(1, 2), v)  # (B*nh, queries, hs)
+            mask = at[:, None] <= at[rows][..., None, :]
+        y = attend(q, k, v, mask, self.dropout)  # (B*nh, queries, hs)
         return self.proj(y.view(B, self.n_head, -1, hs).transpose(1, 2).reshape(B, -1, d))
+
+
+def attend(q, k, v, mask, dropout):
+    """softmax(q k^T / sqrt(hs)) v. q: (B*nh, queries, hs), k, v: (B*nh, T, hs) -> (B*nh, queries, hs).
+
+    mask: None or bool (T keys, queries) or (B*nh, T keys, queries), true where a query may look. dropout: of the weights.
+    """
+    if k.shape[1] >= 64 and not (dropout.training and dropout.threshold):  # six times as fast at T=200, slower at 10
+        return F.scaled_dot_product_attention(q[None], k[None], v[None], None if mask is None else mask.mT)[0]
+    # Keys come before queries: PyTorch's CPU softmax is slow along a short last axis.
+    scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(q.shape[-1])  # (B*nh, T keys, queries)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    weights = dropout(softmax_over_keys(scores))
+    return torch.bmm(weights.transpose(1, 2), v)
 
 
 def softmax_over_keys(scores):

@@ -37,6 +37,7 @@ import data
 import evaluate
 import masks
 import maze2d
+from attention import Dropout, attend
 from model import ModelConfig, build, configure_optimizer, loss, num_params
 
 # ---- settings --------------------------------------------------------------------------------------------------------
@@ -319,8 +320,7 @@ def attention(configuration):
     q, k, v, gradient = (torch.randn(n, T, hs, requires_grad=True) for _ in range(4))
 
     def layer():
-        weights = (torch.bmm(k, q.mT) / math.sqrt(hs)).softmax(dim=1)  # (n, T keys, T queries), as in model.py
-        torch.autograd.grad(torch.bmm(weights.mT, v), (q, k, v), gradient)
+        torch.autograd.grad(attend(q, k, v, None, Dropout(0.0)), (q, k, v), gradient)
 
     return lambda: [layer() for _ in range(configuration["n_layer"])]
 

@@ -211,7 +211,7 @@ def torch_layer(block, config):
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("d, nh, T", [(16, 2, 7), (24, 1, 1), (32, 8, 12), (32, 4, 21)])
+@pytest.mark.parametrize("d, nh, T", [(16, 2, 7), (24, 1, 1), (32, 8, 12), (32, 4, 21), (16, 2, 70)])
 def test_block_agrees_with_pytorch_s_transformer_layer(norm, causal, d, nh, T):
     torch.manual_seed(0)
     config = ModelConfig(n_embd=d, n_head=nh, n_ff=20, dropout=0.0, norm=norm)
@@ -223,6 +223,14 @@ def test_block_agrees_with_pytorch_s_transformer_layer(norm, causal, d, nh, T):
     mask = nn.Transformer.generate_square_subsequent_mask(T) if causal else None
     expected = torch_layer(block, config)(x, src_mask=mask, is_causal=causal)
     torch.testing.assert_close(block(x, causal), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("T", [12, 70])
+def test_a_block_may_compute_only_the_tokens_that_are_wanted(causal, T, generator):
+    block, x = models.Block(ModelConfig(n_embd=16, n_head=2, n_ff=20, dropout=0.0)), torch.randn(3, T, 16)
+    for rows in (slice(4, 9), torch.tensor([T - 1, 0]), torch.randint(T, (3, 2), generator=generator)):
+        torch.testing.assert_close(block(x, causal, rows), pick(block(x, causal), rows), rtol=1e-5, atol=1e-5)
 
 
 def sinusoid(T, d):
