@@ -64,6 +64,12 @@ def toy_data():
     return normalise(Trajectories(factors, values, "", lengths, {"start_velocity": rng.normal(size=(N, 2))}))
 
 
+@pytest.fixture(params=["doorkey", "toy"])
+def trajectories(request, doorkey_data, toy_data):
+    """Either of the two."""
+    return doorkey_data if request.param == "doorkey" else toy_data
+
+
 @pytest.fixture(scope="session")
 def run():
     """run("train.py", "--seed=1", cwd=folder): the finished process of a real command, with its output."""
