@@ -1,6 +1,6 @@
 """Bad inputs to every command, each of which must end in one line on stderr, soon, and leave everything as it was.
 
-Settings are misused in test_train.py, test_configurator.py and test_sample.py; here it is files, data and folders.
+Settings are misused in test_train.py, test_configurator.py and test_sample_command.py; here it is files, data and folders.
 """
 
 import json
