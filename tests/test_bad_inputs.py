@@ -12,7 +12,7 @@ import shlex
 import numpy as np
 import pytest
 import torch
-from test_model import Payload
+from test_checkpoints import Payload
 from test_train import same, snapshot
 
 import data
