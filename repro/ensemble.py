@@ -14,9 +14,10 @@ import os
 import time
 from pathlib import Path
 
+import torch
+
 import job
 import jobs
-import torch
 
 ROW = "ensemble"
 

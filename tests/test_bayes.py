@@ -1,19 +1,14 @@
 """The exact posterior (bayes.py) against brute-force enumeration, the demonstrator's own data, and its own samples."""
 
-import os
-import sys
-
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
-
-import bayes  # noqa: E402
-import doorkey  # noqa: E402
-import masks  # noqa: E402
-from data import Factor, Trajectories  # noqa: E402
+import bayes
+import doorkey
+import masks
+from data import Factor, Trajectories
 
 FACTORS = ("agent_pos", "key_pos", "action", "return_to_go")
 
@@ -183,7 +178,7 @@ def mean_and_error(trajectories, see, predict):
 
 
 def reference():
-    with np.load(os.path.join(ROOT, "tests", "data", "doorkey_reference.npz")) as file:
+    with np.load(ROOT / "tests" / "data" / "doorkey_reference.npz") as file:
         arrays = [file[name].astype(np.int64) for name in ("pos", "key_pos", "action", "rtg")]
     arrays[3] += doorkey.RETURN_OFFSET[6]
     return Trajectories(doorkey.factors(6), dict(zip(FACTORS, arrays)), world="doorkey")

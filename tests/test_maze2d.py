@@ -1,23 +1,21 @@
 """Maze2D: the engine's fidelity, what an episode is, and the demonstrator, each against its source."""
 
 import importlib.util
-import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 if any(importlib.util.find_spec(package) is None for package in ("d4rl", "mujoco")):
     pytest.skip("d4rl or mujoco is not installed (requirements-maze.txt)", allow_module_level=True)
 
-ROOT = pathlib.Path(__file__).parent.parent
-DATA = ROOT / "tests" / "data"
-sys.path.insert(0, str(ROOT))
+import maze2d
+import pictures
+from data import Trajectories
 
-import maze2d  # noqa: E402
-import pictures  # noqa: E402
-from data import Trajectories  # noqa: E402
+DATA = ROOT / "tests" / "data"
 
 
 def random_episodes(maze, n, seed):

@@ -14,19 +14,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "repro"))
-
+import configurator
 import ensemble
+import evaluate
 import heatmap
 import job
 import jobs
-import table
-
-import configurator
-import evaluate
 import model as models
+import table
 
 WORLDS = (("minigrid", "500"), ("minigrid", "50"), ("minigrid", "1000"), ("maze2d", "medium"))
 STUDIES = [jobs.Study(*world, preset) for preset in ("default", "paper", "smoke") for world in WORLDS]

@@ -2,15 +2,11 @@
 
 import importlib.util
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_repro import parsed, result_file
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "repro"))
 
 import ablation
 import curve
@@ -19,14 +15,6 @@ import jobs
 import maze_curve
 import rollouts
 import table
-
-WORLDS = (("minigrid", "500"), ("minigrid", "50"), ("minigrid", "1000"), ("maze2d", "medium"))
-STUDIES = [jobs.Study(*world, preset) for preset in ("default", "paper", "smoke") for world in WORLDS]
-
-
-@pytest.fixture(autouse=True)
-def at_root(monkeypatch):
-    monkeypatch.chdir(ROOT)  # where the scripts go by themselves
 
 
 def minigrid_file(folder, name, losses, limit=1.0):
