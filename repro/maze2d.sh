@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Maze2D table: 15 rows at contexts of 5 and 10 timesteps, 30 runs a seed, then assets/maze2d_table.md.
 #
-#   bash repro/maze2d.sh                         # our recipe, medium maze, 3 seeds: 79 minutes a seed on 2 cores
+#   bash repro/maze2d.sh                         # our recipe, medium maze, 3 seeds: 3.6 hours on 2 cores
 #   MAZE=umaze SEEDS=0 bash repro/maze2d.sh      # another maze: umaze, medium or large; CONTEXTS=5 and 6 rows: 11 to 16 minutes
 #   PAPER=1 bash repro/maze2d.sh                 # published hyperparameters and steps: not measured; over 100 core-hours a seed by assets/bench.json
 #   SMOKE=1 bash repro/maze2d.sh                 # tiny, one seed, T=5, into out/smoke: under 2 minutes on 2 cores
