@@ -3,9 +3,9 @@
 #
 #   bash repro/maze2d.sh                         # our recipe, medium maze, 3 seeds: 3.6 hours on 2 cores
 #   MAZE=umaze SEEDS=0 bash repro/maze2d.sh      # another maze: umaze, medium or large; CONTEXTS=5 and 6 rows: 11 to 16 minutes
-#   PAPER=1 bash repro/maze2d.sh                 # published hyperparameters and steps: not measured; over 100 core-hours a seed by assets/bench.json
+#   PAPER=1 bash repro/maze2d.sh                 # published hyperparameters and steps: 230 core-hours a seed, by a 500th of one
 #   SMOKE=1 bash repro/maze2d.sh                 # tiny, one seed, T=5, into out/smoke: under 2 minutes on 2 cores
-#   FRACTION=0.01 PAPER=1 SEEDS=0 bash repro/maze2d.sh    # a hundredth of the published steps, to measure their time
+#   FRACTION=0.002 PAPER=1 SEEDS=0 bash repro/maze2d.sh   # a 500th of the published steps, to measure their time: 37 minutes
 #
 # Killed at any moment, the same command goes on where it stopped. JOBS: one-thread processes at a time.
 set -euo pipefail
