@@ -57,7 +57,7 @@ class Attention(nn.Module):
         mask = None
         if causal:
             at = torch.arange(T, device=x.device)
-            mask = at[:, None] <= at[rows][..., None, :]
+            mask = at[:, None] <= at[rows][..., None, :]  # (T keys, queries) or (B*nh, T keys, queries)
         y = attend(q, k, v, mask, self.dropout)  # (B*nh, queries, hs)
         return self.proj(y.view(B, self.n_head, -1, hs).transpose(1, 2).reshape(B, -1, d))
 

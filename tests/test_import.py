@@ -1,4 +1,4 @@
-"""Data of others come in whole or not at all, train where they lie, and can be played in the world they came from."""
+"""Data of others come in whole or not at all, and train where they lie."""
 
 import importlib.util
 import sys

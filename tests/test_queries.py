@@ -2,23 +2,10 @@
 
 import pytest
 import torch
+from test_sample import FACTORS, GOAL, T, ask
 
-import doorkey
 import queries
 from data import Factor
-
-FACTORS = doorkey.factors()
-T = doorkey.LENGTH
-GOAL = "state[0], state[9]"
-
-
-@pytest.fixture(scope="module")
-def trajectories():
-    return doorkey.make_dataset(40, seed=11)
-
-
-def ask(trajectories, rows=slice(None), **text):
-    return queries.query({name: x[rows] for name, x in trajectories.tensors().items()}, FACTORS, **text)
 
 
 @pytest.mark.parametrize(
@@ -105,13 +92,15 @@ def test_mistakes_in_values_are_located(text, place, reason):
     queries.parse_values(message.rsplit("example: ", 1)[1].strip("'"), FACTORS, T)
 
 
-def test_query_puts_together_what_is_seen_and_wanted(trajectories):
-    asked = ask(trajectories, see=GOAL, given="action[2]=1")
+def test_query_puts_together_what_is_seen_and_wanted(doorkey_data):
+    asked = ask(doorkey_data, see=GOAL, given="action[2]=1")
     assert (asked.values["action"][:, 2] == 1).all() and asked.see["action"][:, 2].all()
     assert not any((asked.see[name] & asked.predict[name]).any() for name in asked.see)
-    assert asked.predict["action"].sum() == 9 * 40 and asked.predict["agent_pos"].sum() == 8 * 40
+    assert asked.predict["action"].sum() == 9 * len(doorkey_data) and asked.predict["agent_pos"].sum() == 8 * len(
+        doorkey_data
+    )
     assert not asked.predict["return_to_go"].any()
-    span = ask(trajectories, task="span(3,8)", see="action[3]")
+    span = ask(doorkey_data, task="span(3,8)", see="action[3]")
     assert span.predict["agent_pos"][0].nonzero()[:, 0].tolist() == [3, 4, 5, 6, 7]
     assert span.predict["action"][0].nonzero()[:, 0].tolist() == [2, 4, 5, 6, 7]
     for text, reason in [
@@ -121,4 +110,4 @@ def test_query_puts_together_what_is_seen_and_wanted(trajectories):
         (dict(see=GOAL, predict=GOAL), "nothing is left"),
     ]:
         with pytest.raises(ValueError, match=reason):
-            ask(trajectories, **text)
+            ask(doorkey_data, **text)

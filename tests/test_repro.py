@@ -1,4 +1,4 @@
-"""The machinery of the reproductions: lists of runs, one run from end to end, the arithmetic of tables and figures."""
+"""The machinery of the reproductions: scripts, lists of runs, one run from end to end, and the ensemble."""
 
 import fcntl
 import importlib.util

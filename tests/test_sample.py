@@ -1,4 +1,4 @@
-"""Questions to models: the query language, the sampler against exact inference, worlds in the loop, and the command."""
+"""Answers to questions: the sampler and its likelihoods against exact inference, and worlds in the loop."""
 
 from types import SimpleNamespace
 
