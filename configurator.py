@@ -1,12 +1,15 @@
-"""Configuration as plain Python globals: a config file and --key=value flags override them, strictly.
+"""Settings as plain Python globals: a config file and --key=value flags override them, strictly.
 
     python train.py config/minigrid_bc.py --seed=3 --n_embd=64
+    python train.py --help                            # every setting, its default and its comment
 
-A script defines its defaults as lower-case globals and calls `config = configurator.apply(globals())`. A config file is
-Python that sets some of these names. Flags win over files whatever their order. A name that does not exist, or a value
-of another type, is refused in one line: a mistyped experiment must not run. Read next: train.py.
+A script defines its settings as lower-case globals at the top, each with a comment, and calls
+`configurator.apply(globals())`. A config file is Python that sets some of these names. Flags win
+over files whatever their order. A name that does not exist, or a value of another type, is refused
+in one line: a mistyped experiment must not run. Read next: masks.py.
 """
 
+import ast
 import contextlib
 import difflib
 import os
@@ -14,33 +17,51 @@ import sys
 import warnings
 
 PLAIN = (bool, int, float, str, type(None))
+BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+RENAMED = {  # an old name of a setting: what it is called now
+    "model": "model_type",
+    "octaves": "fourier_features",
+    "set": "given",
+    "gradient_accumulation": "batch_size",
+    "rollouts": "--episodes of rollout.py",
+    "modes": "--modes of rollout.py",
+    "env": "--env of rollout.py",
+    "target_return": "--target_return of rollout.py",
+}
 
 
-def apply(defaults, argv=None):
-    """Override the configurable names in `defaults` (a script's globals) in place, and return all of them as a dict.
+def apply(names, argv=None):
+    """Override the settings in `names` (a script's globals) in place; return all of them as a dict.
 
-    argv: the command line, by default this process's. Exits with one line on stderr and code 1 on a user's mistake.
+    argv: the command line, by default this process's. --help prints the settings and exits.
+    Exits with one line on stderr and code 1 on a user's mistake.
     """
     one_line_errors()
-    config = configurable(defaults)
-    config = override(config, sys.argv[1:] if argv is None else argv)
-    defaults.update(config)
+    argv = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(argv):
+        print(describe(names))
+        sys.exit()
+    config = override(configurable(names), argv)
+    names.update(config)
     return config
 
 
 def configurable(names):
     """The names that are settings: public, lower-case, and of a plain type."""
-    return {k: v for k, v in names.items() if k.islower() and not k.startswith("_") and isinstance(v, PLAIN)}
+    plain = {name: value for name, value in names.items() if isinstance(value, PLAIN)}
+    return {name: value for name, value in plain.items() if name.islower() and name[0] != "_"}
 
 
 def override(config, argv):
-    """A copy of config with the files and flags of argv applied. Raises ValueError for what it cannot take."""
+    """A copy of config with the files and flags of argv applied. Raises ValueError on a mistake."""
     config, defaults = dict(config), dict(config)
-    for path in (arg for arg in argv if not arg.startswith("-")):
+    files = [word for word in argv if not word.startswith("-")]
+    flags = [word for word in argv if word.startswith("-")]
+    for path in files:
         for key, value in read_file(path).items():
             known(key, defaults, path)
             config[key] = typed(key, value, defaults[key], path)
-    for flag in (arg for arg in argv if arg.startswith("-")):
+    for flag in flags:
         if not flag.startswith("--") or flag == "--":
             raise ValueError(f"{flag!r} is neither a config file nor of the form --key=value")
         key, equals, text = flag[2:].partition("=")
@@ -51,6 +72,14 @@ def override(config, argv):
     return config
 
 
+def given(argv):
+    """The names of the settings that the files and flags of argv set."""
+    names = {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+    for path in (word for word in argv if not word.startswith("-")):
+        names |= set(read_file(path))
+    return names
+
+
 def read_file(path):
     """{name: value} of the names that a config file sets."""
     if not os.path.isfile(path):
@@ -59,27 +88,33 @@ def read_file(path):
     try:
         with open(path, encoding="utf-8") as file, warnings.catch_warnings(action="ignore"):
             exec(compile(file.read(), path, "exec"), names)
-    except (Exception, SystemExit) as error:  # whatever a user's file may do wrong ends in one line
+    except (Exception, SystemExit) as error:  # whatever a user's file does wrong ends in one line
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ValueError(f"config file {path}{where}: {type(error).__name__}: {' '.join(str(error).split())}") from None
-    return {k: v for k, v in names.items() if not k.startswith("__")}
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"config file {path}{where}: {reason}") from None
+    return {name: value for name, value in names.items() if not name.startswith("__")}
 
 
 def known(key, defaults, where):
-    """Raise ValueError, naming the nearest setting, if the key is none."""
-    if key not in defaults:
-        near = difflib.get_close_matches(key, defaults, n=1, cutoff=0.5)
-        raise ValueError(f"{where}: there is no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    """Raise ValueError, naming what may be meant, if the key is not a setting."""
+    if key in defaults:
+        return
+    near = difflib.get_close_matches(key, defaults, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    if key in RENAMED and (RENAMED[key] in defaults or ".py" in RENAMED[key]):
+        hint = f"; it is now {RENAMED[key]!r}"
+    raise ValueError(f"{where}: there is no setting {key!r}{hint}")
 
 
 def typed(key, value, default, where):
     """A config file's value, if it has its setting's type (an int may stand for a float)."""
     if default is None and isinstance(value, PLAIN):
         return value
-    if isinstance(default, float) and type(value) is int and abs(value) < 2**1000:  # what is larger is no float
+    if isinstance(default, float) and type(value) is int and abs(value) < 2**1000:
         return float(value)
     if type(value) is not type(default):
-        raise ValueError(f"{where}: {key}={value!r} should be of type {type(default).__name__}, like {default!r}")
+        kind = type(default).__name__
+        raise ValueError(f"{where}: {key}={value!r} should be of type {kind}, like {default!r}")
     return value
 
 
@@ -92,24 +127,57 @@ def parsed(key, text, default):
             raise ValueError(f"--{key}={text!r} should be True or False")
         return BOOLEANS[text.lower()]
     for kind in (int, float) if default is None else (type(default),):
-        try:
+        with contextlib.suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
     if default is None:
         return text
-    raise ValueError(f"--{key}={text!r} should be of type {type(default).__name__}, like {default!r}")
+    kind = type(default).__name__
+    raise ValueError(f"--{key}={text!r} should be of type {kind}, like {default!r}")
 
 
-BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+def check(settings, allowed):
+    """Raise ValueError for the first setting that is out of its range.
+
+    allowed: {name: the texts to choose from, or numbers (low, high): low <= value < high}.
+    """
+    for name, values in allowed.items():
+        value = settings[name]
+        if isinstance(values[0], str):
+            if value not in values:
+                raise ValueError(f"{name}={value!r} is not one of {', '.join(values)}")
+        elif not values[0] <= value < values[1]:
+            low, high = values
+            upper = "" if high == float("inf") else f" and below {high}"
+            raise ValueError(f"{name}={value!r} must be a number of at least {low}{upper}")
+
+
+def describe(names):
+    """What --help prints: the script's docstring, and each setting with its comment."""
+    with open(names["__file__"], encoding="utf-8") as file:
+        text = file.read()
+    lines, settings, parts = text.splitlines(), configurable(names), [names["__doc__"]]
+    for statement in ast.parse(text).body:
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        if not isinstance(target, ast.Name) or target.id not in settings:
+            continue
+        comment = lines[statement.end_lineno - 1][statement.end_col_offset :].strip(" #")
+        above, line = [], statement.lineno - 2
+        while lines[line].startswith("# ") and not lines[line].startswith("# --"):
+            above.insert(0, lines[line].strip("# "))
+            line -= 1
+        # a comment above several settings is a heading: it belongs to them all
+        parts += [f"\n{' '.join(above)}"] if above else []
+        parts.append(f"  --{target.id}={settings[target.id]}".ljust(34) + f" {comment}".rstrip())
+    return "\n".join(parts)
 
 
 def one_line_errors():
-    """A user's mistake (ValueError, OSError) ends this script in one line on stderr and exit code 1, not in a traceback."""
+    """A user's mistake (ValueError, OSError) ends this script in one line and exit code 1."""
 
     def hook(kind, error, trace):
         if issubclass(kind, (ValueError, OSError)) and not os.environ.get("TRACEBACK"):
-            print(f"{os.path.basename(sys.argv[0])}: {' '.join(str(error).split())}", file=sys.stderr)
+            script = os.path.basename(sys.argv[0])
+            print(f"{script}: {' '.join(str(error).split())}", file=sys.stderr)
         else:
             sys.__excepthook__(kind, error, trace)
 
@@ -117,8 +185,8 @@ def one_line_errors():
 
 
 @contextlib.contextmanager
-def beside(path):
-    """A name beside `path` to write to. It becomes `path` when it is whole and on the disk; if that fails, it goes."""
+def whole_file(path):
+    """A name beside `path` to write to. It becomes `path` when it is whole and on the disk."""
     unfinished = f"{path}.tmp"
     try:
         yield unfinished
@@ -128,6 +196,6 @@ def beside(path):
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(unfinished)
-        if isinstance(error, OSError):  # a full disk, say, of which the message alone does not name the file
+        if isinstance(error, OSError):  # a full disk's message alone does not name the file
             raise OSError(f"cannot write {path}: {error.strerror or error}") from None
         raise

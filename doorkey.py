@@ -200,6 +200,20 @@ def make_dataset(n, seed, size=6):
     )
 
 
+def valid_transitions(values, size=6):
+    """Which transitions of trajectories its dynamics allow: (N, T-1) bool.
+
+    values: {"agent_pos", "key_pos", "action": (N, T) integer arrays}. Whether the key is held and the door open is not
+    among the factors, and need not be known: the key is held where the agent is, and its holder passes a closed door
+    as an open one, so all states of the same cells lead to the same cells (a test says so).
+    """
+    world, (agent_pos, key_pos, action) = table(size), (values[name] for name in ("agent_pos", "key_pos", "action"))
+    states = world.index[agent_pos, key_pos].reshape(*agent_pos.shape, 4).max(axis=-1)  # (N, T), -1: unreachable
+    after = world.states[world.successor[states[:, :-1], action[:, :-1]]]  # (N, T-1, 4)
+    arrives = (after[..., 0] == agent_pos[:, 1:]) & (after[..., 1] == key_pos[:, 1:])
+    return arrives & (states[:, :-1] >= 0)
+
+
 def step(agent_pos, key_pos, has_key, door_open, action, size=6):
     """One move in any number of states at once. Arguments: arrays of one shape (cells as classes); returns the next four.
 
@@ -236,6 +250,14 @@ class DoorKey:
         self.state = self.generator.choice(self.table.starts, self.n)
         self.at_goal = np.zeros(self.n, dtype=bool)
         return self.table.states[self.state, :2]
+
+    def start_at(self, values):
+        """Begin all n episodes at one start: {"agent_pos", "key_pos": a class}. Raises ValueError if it is none."""
+        state = self.table.index[int(values["agent_pos"]), int(values["key_pos"]), 0, 0]
+        if state < 0:
+            cells = f"agent_pos={values['agent_pos']}, key_pos={values['key_pos']}"
+            raise ValueError(f"no episode begins with {cells}: both lie left of the wall, on different cells")
+        self.state = np.full(self.n, state)
 
     def step(self, action):
         """action: (n,) classes. Returns the observation (n, 2) and the reward (n,): the fall of the distance to the goal."""

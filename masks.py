@@ -1,20 +1,28 @@
-"""Every task as a pair of boolean masks: what the model is shown (`see`) and where the loss is taken (`predict`).
+"""Every task as a pair of boolean masks: what the model is shown, and where the loss is taken.
 
-Masks have the shape (B, T, 3): sequence, timestep, group in the order STATE, ACTION, RETURN. Choosing what is hidden
-chooses the task, so a new task is one function here and one line in TASKS. All are vectorised over sequences.
+Masks are (B, T, 3): sequence, timestep, group in the order STATE, ACTION, RETURN. Choosing what is
+hidden chooses the task. So a new task is one function here, and one entry in TASKS.
 
     python masks.py                    # draw one example of every task
 
-Throughout, i is a timestep that each sequence draws for itself: behaviour cloning, for one, sees the states 0..i-1 and
-the actions 0..i-2, and predicts action i-1. Source: Uni[MASK], sections 3 and 4. Read next: model.py.
+    behavior_cloning                     reward_conditioned                 (at i = 5)
+      state   # # # # # . . . . .          state   # # # # # . . . . .
+      action  # # # # ? . . . . .          action  # # # # ? . . . . .
+      return  . . . . . . . . . .          return  # . . . . . . . . .
+              # seen   ? predicted   . hidden, and not asked for
+
+Throughout, i is a timestep that each sequence draws for itself. Source: Uni[MASK], sections 3, 4.
+Read next: model.py.
 """
 
 import difflib
+import functools
 import re
 from typing import NamedTuple
 
 import torch
 
+import configurator
 from data import GROUPS
 
 STATE, ACTION, RETURN = range(3)
@@ -26,16 +34,18 @@ class Batch(NamedTuple):
     B: int
     T: int
     generator: torch.Generator
-    balanced: bool  # spread every draw evenly over its range: a validation loss then has little noise
+    balanced: bool  # spread every draw evenly over its range: a validation loss has less noise
 
     def index(self, low, high):
         """(B,) integers, each low..high with equal probability (balanced: equally often)."""
         if high < low:
-            raise ValueError(f"a context of {self.T} is too short for this task: it needs a timestep in {low}..{high}")
-        n = high - low + 1
+            raise ValueError(
+                f"a context of {self.T} is too short: a timestep in {low}..{high} is needed"
+            )
         if self.balanced:
-            return low + self.permutation() % n
-        return torch.randint(low, high + 1, (self.B,), generator=self.generator, device=self.generator.device)
+            return low + self.permutation() % (high - low + 1)
+        device = self.generator.device
+        return torch.randint(low, high + 1, (self.B,), generator=self.generator, device=device)
 
     def uniform(self, *shape):
         """Numbers uniform in [0, 1), of the given shape."""
@@ -47,6 +57,7 @@ class Batch(NamedTuple):
         return (self.permutation() + uniform) / self.B if self.balanced else uniform
 
     def permutation(self):
+        """(B,) the numbers 0..B-1 in random order."""
         return torch.randperm(self.B, generator=self.generator, device=self.generator.device)
 
     def steps(self):
@@ -54,139 +65,98 @@ class Batch(NamedTuple):
         return torch.arange(self.T, device=self.generator.device)[None]
 
     def masks(self, states, actions, first_return=False):
-        """(B, T, 3) from (B or 1, T) masks of states and actions, and whether return-to-go shows at t=0: a bool or (B,)."""
+        """(B, T, 3) from masks of states and actions, each a bool or (B or 1, T).
+
+        first_return: whether the return-to-go at t=0 is in the mask, a bool or (B,).
+        """
         mask = torch.zeros(self.B, self.T, 3, dtype=torch.bool, device=self.generator.device)
         mask[..., STATE], mask[..., ACTION] = states, actions
         mask[:, 0, RETURN] = first_return
         return mask
 
 
-def draw(task, B, T, generator, balanced=False, returns="unchanged"):
-    """Masks of one task for B sequences of T timesteps.
+# ----------------------------------------------------------------------------------------------------
+# The tasks. Each takes a Batch and returns (see, predict), bool tensors (B, T, 3).
 
-    task: a name in TASKS, "span(a,b)", "all", or a mixture such as "past+future" (every sequence draws one of them).
-    generator: torch.Generator; the masks are made on its device. balanced: stratify the draws, for evaluation.
-    returns: a return mode, one of RETURN_MODES, applied to what is seen.
-    Returns (see, predict), bool tensors (B, T, 3). Raises ValueError for an unknown task or a context too short for it.
+
+def control(batch, i, first_return=False, past_actions=True, known_states=False):
+    """What now? States 0..i-1 and actions 0..i-2 are seen; only action i-1 is predicted.
+
+    known_states: states that are seen as well, (1, T).
     """
-    batch = Batch(B, T, generator, balanced)
-    names = parse(task)
-    if len(names) == 1:
-        see, predict = _draw_one(names[0], batch)
-    else:
-        which = batch.index(0, len(names) - 1)  # (B,)
-        rows = torch.arange(B, device=which.device)
-        pairs = [_draw_one(name, batch) for name in names]
-        see, predict = (torch.stack(masks)[which, rows] for masks in zip(*pairs))
-    return set_returns(see, returns, batch), predict
-
-
-def parse(task):
-    """The list of task names that a task string stands for. Raises ValueError that names the nearest known task."""
-    if not isinstance(task, str):
-        raise ValueError(f"task={task!r} is not the name of a task; tasks are {', '.join(TASKS)}")
-    names = MIXTURE if task == "all" else task.split("+")
-    for name in names:
-        if name not in TASKS and not SPAN.fullmatch(name):
-            near = difflib.get_close_matches(name, TASKS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"tasks are {', '.join(TASKS)}"
-            raise ValueError(f"there is no task {name!r}; {hint}")
-    return list(names)
-
-
-def expand(mask, factors):
-    """Per-factor masks {factor name: (B, T)} of group masks (B, T, 3); per-factor masks pass through unchanged.
-
-    Everything that takes masks (model, loss, bayes.py) takes either form, so a mask can hide part of a token.
-    """
-    if isinstance(mask, dict):
-        return mask
-    return {factor.name: mask[..., GROUPS.index(factor.group)] for factor in factors}
-
-
-def hide_factors(see, factors, probability, generator):
-    """Hide each visible factor of each token with a probability of its own. Returns per-factor masks {name: (B, T)}."""
-    keep = lambda mask: torch.rand(mask.shape, generator=generator, device=mask.device) >= probability
-    return {name: mask & keep(mask) for name, mask in expand(see, factors).items()}
-
-
-def all_hidden(see, factors):
-    """The default of what to predict, per factor: every state and action that is not seen; never a return."""
-    return {f.name: ~mask if f.group != "RETURN" else torch.zeros_like(mask)
-            for f, mask in zip(factors, expand(see, factors).values())}  # fmt: skip
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The tasks
-
-
-def _control(batch, i, first_return=False, past_actions=True, extra_states=False):
-    """States 0..i-1 and actions 0..i-2 are seen; only action i-1 is predicted."""
-    t, i = batch.steps(), i[:, None]
-    see = batch.masks((t < i) | extra_states, (t < i - 1) & past_actions, first_return)
+    t, i = batch.steps(), i[:, None]  # (1, T), (B, 1)
+    see = batch.masks((t < i) | known_states, (t < i - 1) & past_actions, first_return)
     return see, batch.masks(False, t == i - 1)
 
 
 def behavior_cloning(batch):
-    return _control(batch, batch.index(1, batch.T))
+    return control(batch, batch.index(1, batch.T))
 
 
 def reward_conditioned(batch):
-    return _control(batch, batch.index(1, batch.T), first_return=True)
+    return control(batch, batch.index(1, batch.T), first_return=True)
 
 
 def behavior_cloning_states(batch):
     """Behaviour cloning from states alone: past actions mislead a clone of a noisy demonstrator."""
-    return _control(batch, batch.index(1, batch.T), past_actions=False)
+    return control(batch, batch.index(1, batch.T), past_actions=False)
 
 
 def reward_conditioned_states(batch):
-    return _control(batch, batch.index(1, batch.T), first_return=True, past_actions=False)
+    return control(batch, batch.index(1, batch.T), first_return=True, past_actions=False)
 
 
 def goal_conditioned(batch):
     last = batch.steps() == batch.T - 1
-    return _control(batch, batch.index(1, batch.T - 1), extra_states=last)
+    return control(batch, batch.index(1, batch.T - 1), known_states=last)
 
 
 def waypoint(batch):
     t, T = batch.steps(), batch.T
     waypoints = (t == 0) | (t == T // 3) | (t == 2 * T // 3) | (t == T - 1)
-    return _control(batch, batch.index(1, T), extra_states=waypoints)
+    return control(batch, batch.index(1, T), known_states=waypoints)
 
 
 def future(batch):
+    """What comes next? All states from i on, and all actions from i-1 on."""
     t, i = batch.steps(), batch.index(1, batch.T)[:, None]
     return batch.masks(t < i, t < i - 1), batch.masks(t >= i, t >= i - 1)
 
 
 def past(batch):
+    """What led here? All states and actions before i."""
     t, i = batch.steps(), batch.index(1, batch.T)[:, None]
     return batch.masks(t >= i, t >= i), batch.masks(t < i, t < i)
 
 
 def forward_dynamics(batch):
+    """The state after a known state and action."""
     t, i = batch.steps(), batch.index(0, batch.T - 2)[:, None]
     return batch.masks(t == i, t == i), batch.masks(t == i + 1, False)
 
 
 def backward_dynamics(batch):
-    """The state before a known action that led to a known state (the paper's figure labels it inverse dynamics)."""
+    """The state before a known action that led to a known state.
+
+    The paper's figure labels it inverse dynamics.
+    """
     t, i = batch.steps(), batch.index(1, batch.T - 1)[:, None]
     return batch.masks(t == i, t == i - 1), batch.masks(t == i - 1, False)
 
 
 def inverse_dynamics(batch):
-    """The action between two known states."""
+    """The action between two known states: what the field means by the name."""
     t, i = batch.steps(), batch.index(0, batch.T - 2)[:, None]
     return batch.masks((t == i) | (t == i + 1), False), batch.masks(False, t == i)
 
 
 def random(batch, first_return=None):
-    """Each sequence draws p, then hides each state and each action with probability p; its return shows half the time."""
-    p = batch.probability()[:, None, None]
-    hidden = batch.uniform(batch.B, batch.T, 2) < p
-    states, actions = hidden.unbind(-1)
+    """Each sequence draws p, then hides each state and each action with probability p.
+
+    first_return: whether the return-to-go at t=0 shows; None: in half of the sequences.
+    """
+    p = batch.probability()[:, None, None]  # (B, 1, 1)
+    states, actions = (batch.uniform(batch.B, batch.T, 2) < p).unbind(-1)  # hidden ones, (B, T)
     if first_return is None:
         first_return = batch.uniform(batch.B) < 0.5
     return batch.masks(~states, ~actions, first_return), batch.masks(states, actions)
@@ -207,14 +177,15 @@ def span(batch, a=None, b=None):
         a = (batch.probability() * (batch.T - length + 1)).long()
         a, b = a[:, None], (a + length)[:, None]
     elif not 0 <= a < b <= batch.T:
-        raise ValueError(f"span({a},{b}) does not fit a context of {batch.T}: it needs 0 <= a < b <= {batch.T}")
+        fits = f"it needs 0 <= a < b <= {batch.T}"
+        raise ValueError(f"span({a},{b}) does not fit a context of {batch.T}: {fits}")
     t = batch.steps()
     states, actions = (t >= a) & (t < b), (t >= a - 1) & (t < b)
     return batch.masks(~states, ~actions), batch.masks(states, actions)
 
 
 def dt_bc(batch, first_return=False, past_actions=True):
-    """Everything is shown and every action predicted: for causal models only, which cannot look at the answer."""
+    """Everything is shown and every action predicted: only for a causal model is that a question."""
     return batch.masks(True, past_actions, first_return), batch.masks(False, True)
 
 
@@ -234,88 +205,68 @@ def dt_rc_states(batch):
 TASKS = {
     task.__name__: task
     for task in (
-        behavior_cloning,
-        reward_conditioned,
-        goal_conditioned,
-        waypoint,
-        past,
-        future,
-        forward_dynamics,
-        backward_dynamics,
-        inverse_dynamics,
-        behavior_cloning_states,
-        reward_conditioned_states,
-        random,
-        random_bc,
-        random_rc,
-        span,
-        dt_bc,
-        dt_rc,
-        dt_bc_states,
-        dt_rc_states,
+        behavior_cloning, reward_conditioned, goal_conditioned, waypoint, past, future,
+        forward_dynamics, backward_dynamics, inverse_dynamics,
+        behavior_cloning_states, reward_conditioned_states,
+        random, random_bc, random_rc, span,
+        dt_bc, dt_rc, dt_bc_states, dt_rc_states,
     )
-}
-MIXTURE = list(TASKS)[:8]  # what "all" mixes, and the columns of the paper's heatmap
+}  # fmt: skip
+EIGHT = (  # the columns of the paper's heatmap, and what "all" mixes
+    "behavior_cloning", "reward_conditioned", "goal_conditioned", "waypoint",
+    "past", "future", "forward_dynamics", "backward_dynamics",
+)  # fmt: skip
 TASKS["all"] = lambda batch: draw("all", *batch)
 SPAN = re.compile(r"span\((\d+),\s*(\d+)\)")
 
 
-# Tasks that predict a single timestep of each sequence: nothing else need be computed of it.
-ONE_TIMESTEP = (
-    "behavior_cloning",
-    "reward_conditioned",
-    "goal_conditioned",
-    "waypoint",
-    "forward_dynamics",
-    "backward_dynamics",
-    "inverse_dynamics",
-    "behavior_cloning_states",
-    "reward_conditioned_states",
-)
-CAUSAL_ONLY = ("dt_bc", "dt_rc", "dt_bc_states", "dt_rc_states")
-CAUSAL = CAUSAL_ONLY + (
-    "behavior_cloning",
-    "reward_conditioned",
-    "behavior_cloning_states",
-    "reward_conditioned_states",
-)
+# ----------------------------------------------------------------------------------------------------
+# From a task's name to masks
 
 
-def can(model_kind, task):
-    """Whether a kind of model ("unimask", "nn", "dt") can do a task: "dt" sees only the past, the others see everything."""
-    causal = [name in CAUSAL for name in parse(task)]
-    return all(causal) if model_kind == "dt" else not any(name in CAUSAL_ONLY for name in parse(task))
+def draw(task, B, T, generator, balanced=False, returns="unchanged"):
+    """Masks of one task for B sequences of T timesteps: (see, predict), bool tensors (B, T, 3).
+
+    task: a name in TASKS, "span(a,b)", or a mixture "past+future": a sequence draws one of them.
+    generator: torch.Generator; the masks are made on its device.
+    balanced: stratify the draws, for evaluation. returns: one of RETURN_MODES, for what is seen.
+    Raises ValueError for an unknown task or a context too short for it.
+    """
+    batch, names = Batch(B, T, generator, balanced), parse(task)
+    which = batch.index(0, len(names) - 1) if len(names) > 1 else None  # (B,) its task
+    pairs = []
+    for name in names:
+        match = SPAN.fullmatch(name)
+        pairs.append(span(batch, int(match[1]), int(match[2])) if match else TASKS[name](batch))
+    see, predict = pairs[0]
+    if len(names) > 1:
+        rows = torch.arange(B, device=which.device)
+        see, predict = (torch.stack(masks)[which, rows] for masks in zip(*pairs))
+    return set_returns(see, returns, batch), predict
 
 
-def check(model_kind, task):
-    """Raise ValueError unless the kind of model can do the task."""
-    if not can(model_kind, task):
-        able = ", ".join(name for name in TASKS if can(model_kind, name))
-        raise ValueError(f"the model {model_kind!r} cannot do the task {task!r}; it can do {able}")
-
-
-def _draw_one(name, batch):
-    if match := SPAN.fullmatch(name):
-        return span(batch, int(match[1]), int(match[2]))
-    return TASKS[name](batch)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Return modes
+def parse(task):
+    """The list of task names in a task string. Raises ValueError that names the nearest task."""
+    if not isinstance(task, str):
+        raise ValueError(f"task={task!r} is not the name of a task; tasks are {', '.join(TASKS)}")
+    names = EIGHT if task == "all" else task.split("+")
+    for name in names:
+        if name not in TASKS and not SPAN.fullmatch(name):
+            near = difflib.get_close_matches(name, TASKS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"tasks are {', '.join(TASKS)}"
+            raise ValueError(f"there is no task {name!r}; {hint}")
+    return list(names)
 
 
 RETURN_MODES = ("hidden", "first", "all", "first_half", "all_half", "unchanged")
 
 
 def set_returns(see, mode, batch):
-    """Set which returns-to-go are seen. first: at t=0 only; *_half: in each sequence with probability 1/2."""
-    if mode not in RETURN_MODES:
-        raise ValueError(f"there is no return mode {mode!r}; modes are {', '.join(RETURN_MODES)}")
+    """Set which returns-to-go are seen. first: at t=0 only; *_half: in half of the sequences."""
+    configurator.check({"returns": mode}, {"returns": RETURN_MODES})
     if mode == "unchanged":
         return see
-    shown = (batch.steps() == 0) if mode.startswith("first") else torch.ones_like(see[..., RETURN])
-    if mode == "hidden":
-        shown = torch.zeros_like(see[..., RETURN])
+    shown = batch.steps() == 0 if mode.startswith("first") else mode.startswith("all")
     if mode.endswith("_half"):
         shown = shown & (batch.uniform(batch.B, 1) < 0.5)
     see = see.clone()
@@ -323,18 +274,97 @@ def set_returns(see, mode, batch):
     return see
 
 
-def asked_timestep(predict):
-    """(B, 1): the timestep that each sequence predicts, of a task in ONE_TIMESTEP. predict: (B, T, 3)."""
-    return predict.any(dim=-1).byte().argmax(dim=1, keepdim=True)
+# ----------------------------------------------------------------------------------------------------
+# Masks finer than groups
+
+
+def expand(mask, factors):
+    """Per-factor masks {factor: (B, T)} of group masks (B, T, 3); per-factor ones pass unchanged.
+
+    Everything that takes masks (model, loss, bayes.py) takes either, so part of a token can hide.
+    """
+    if isinstance(mask, dict):
+        return mask
+    return {factor.name: mask[..., GROUPS.index(factor.group)] for factor in factors}
+
+
+def hide_factors(see, predict, factors, probability, generator):
+    """Hide each visible factor of each token with a probability of its own, and ask for it.
+
+    Returns see and predict per factor, {factor: (B, T)}. Returns are hidden but never asked for.
+    """
+    see, predict = expand(see, factors), dict(expand(predict, factors))
+    keep = {}
+    for factor in factors:
+        shown = see[factor.name]
+        uniform = torch.rand(shown.shape, generator=generator, device=shown.device)
+        keep[factor.name] = shown & (uniform >= probability)
+        if factor.group != "RETURN":
+            predict[factor.name] = predict[factor.name] | (shown & ~keep[factor.name])
+    return keep, predict
+
+
+# ----------------------------------------------------------------------------------------------------
+# What a task asks of a model: found out by drawing it, so a new task need not say it
+
+
+class Traits(NamedTuple):
+    one_timestep: bool  # it predicts a single timestep of each sequence: no other need be computed
+    shows_answer: bool  # it shows what it asks for: only a causal model cannot look it up
+    causal: bool  # it asks for actions alone, given nothing that comes later
+
+
+@functools.cache
+def traits(name):
+    """The Traits of one task, from 500 balanced draws of it."""
+    match = SPAN.fullmatch(name)
+    T = max(10, int(match[2])) if match else 10
+    see, predict = draw(name, 500, T, torch.Generator().manual_seed(0), balanced=True)
+    shows_answer = bool((see & predict).any())
+    asked = predict.any(-1)  # (B, T)
+    # A task looks ahead if a state is seen after the last action that it asks for, or an action
+    # with it or after it. What it shows along with its own answers is hidden by the causal mask.
+    t = torch.arange(T)
+    last = torch.where(asked, t, -1).amax(1, keepdim=True)  # (B, 1)
+    ahead = (see[..., STATE] & (t > last)) | (see[..., ACTION] & (t >= last))
+    later = see[:, 1:, RETURN].any()
+    causal = not predict[..., STATE].any() and (shows_answer or not (ahead.any() or later))
+    return Traits(bool((asked.sum(1) <= 1).all()), shows_answer, bool(causal))
+
+
+def can(model_type, task):
+    """Whether a type of model can do a task: "dt" sees only the past, the others everything."""
+    found = [traits(name) for name in parse(task)]
+    if model_type == "dt":
+        return all(trait.causal for trait in found)
+    return not any(trait.shows_answer for trait in found)
+
+
+def check(model_type, task):
+    """Raise ValueError unless the type of model can do the task."""
+    if not can(model_type, task):
+        able = ", ".join(name for name in TASKS if can(model_type, name))
+        raise ValueError(f"the model {model_type!r} cannot do the task {task!r}; it can do {able}")
+
+
+def wanted_timestep(task, predict):
+    """(B,) the one timestep that each sequence predicts; None if the task predicts several."""
+    if isinstance(predict, dict) or not all(traits(name).one_timestep for name in parse(task)):
+        return None
+    return predict.any(dim=-1).byte().argmax(dim=1)
 
 
 def picture(see, predict):
-    """Three lines of text for one sequence's masks (T, 3): # seen, ? predicted, . hidden and not asked for."""
-    symbols = [["#" if s else "?" if p else "." for s, p in zip(*rows)] for rows in zip(see.T, predict.T)]
-    return "\n".join(f"  {group.lower():7s} {' '.join(row)}" for group, row in zip(GROUPS, symbols))
+    """Three lines of text for one sequence's masks (T, 3)."""
+    lines = []
+    for group, shown, asked in zip(GROUPS, see.T, predict.T):
+        row = ["#" if s else "?" if p else "." for s, p in zip(shown, asked)]
+        lines.append(f"  {group.lower():7s} {' '.join(row)}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
+    configurator.apply(globals())
     for name in TASKS:
         see, predict = draw(name, 1, 10, torch.Generator().manual_seed(0))
         print(f"{name}\n{picture(see[0], predict[0])}")

@@ -1,137 +1,309 @@
-"""The models: the UniMASK transformer, and the two baselines Decision-GPT and a feed-forward net, with one call.
+"""The models: the UniMASK transformer, and two baselines, Decision-GPT and a feed-forward net.
 
-    outputs = model(values, see)    # {factor: logits (B, T, classes) or means (B, T, k)}; see head for variances
+    outputs = network(values, see)    # {factor: logits (B, T, classes) or means (B, T, k)}
 
-`values` holds a tensor for each factor, `see` says which entries the model is shown; what hidden entries contain never
-matters, not even in the last bit. Every model predicts every state and action factor (Decision-GPT: the actions).
-The transformer is one bidirectional encoder over the tokens of a window (Uni[MASK], section 4.1): hidden entries are
-replaced by a "hidden" flag, and the network fills them in.
+`values` holds a tensor for each factor; `see` says which entries the model is shown. What hidden
+entries contain never matters, not even in the last bit. UniMASK is one bidirectional transformer
+over the timesteps of a window (Uni[MASK], section 4.1): each timestep is a token, what is hidden of
+it is replaced by a flag, and the network fills it in.
 
-Read next: attention.py, then train.py. What a mask is stands in masks.py, what a factor is in data.py.
+From top to bottom: the block, the features of a timestep, the models, their outputs, the loss.
+Read next: train.py. What a mask is stands in masks.py, what a factor is in data.py.
 """
 
 import math
-import os
-import pickle
-import zipfile
-import zlib
 from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.distributions import Categorical, Independent, Normal
 
-from attention import Block, Dropout, pick
-from data import Factor
+import configurator
 from masks import expand
 
 
 @dataclass
 class ModelConfig:
-    model: str = "unimask"  # "unimask", "dt" (causal, predicts actions) or "nn" (feed-forward)
-    context: int = 10  # T, timesteps in a window
+    """The settings of a model. Their meaning, and their defaults for training, are in train.py."""
+
+    model_type: str = "unimask"
+    context: int = 10
     n_layer: int = 3
     n_head: int = 8
     n_embd: int = 128
     n_ff: int = 128
     dropout: float = 0.1
-    layout: str = "timestep"  # a token per "timestep", per "factor" group of it (return, state, action), or per "entry"
-    hidden: str = "flag"  # what stands for a hidden entry: a learned "flag", or "zero" as published
-    positions: str = "sinusoidal"  # "sinusoidal", "learned", or "timestep" (learned, counted from the episode's start)
-    max_timestep: int = 1000  # size of the "timestep" table
-    norm: str = "post"  # layer norm "post" (as published) or "pre" each block
-    octaves: int = 0  # continuous states also enter as sin and cos at this many octave frequencies
-    differences: bool = (
-        False  # continuous states also enter as their change since the timestep before, if both are seen
-    )
-    tanh_actions: bool = False  # squash continuous actions into [-1, 1]
-    # continuous factors: a "mean", with squared error as loss, a "median", with absolute error, or a "gaussian", with a
-    # variance as well. Where an expert goes one of two ways a mean goes neither; a median takes the likelier one.
+    layout: str = "timestep"
+    hidden: str = "flag"
+    positions: str = "sinusoidal"
+    max_timestep: int = 1000
+    norm: str = "post"
+    fourier_features: int = 0
+    differences: bool = False
+    tanh_actions: bool = False
     head: str = "mean"
 
     def __post_init__(self):
-        choices = {"model": ("unimask", "dt", "nn"), "layout": ("timestep", "factor", "entry"), "hidden": ("flag", "zero"),
-                   "positions": ("sinusoidal", "learned", "timestep"), "norm": ("post", "pre"),
-                   "head": ("mean", "median", "gaussian")}  # fmt: skip
-        for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise ValueError(f"{key}={getattr(self, key)!r} is not one of {', '.join(allowed)}")
-        for key in ("context", "n_head", "n_embd", "n_ff", "max_timestep"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}={getattr(self, key)} must be at least 1")
-        for key in ("n_layer", "octaves"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"{key}={getattr(self, key)} must not be negative")
-        if self.model != "nn" and self.n_embd % self.n_head:
-            raise ValueError(f"n_embd={self.n_embd} must be a multiple of n_head={self.n_head}")
+        configurator.check(asdict(self), ALLOWED)
+        if self.model_type != "nn" and self.n_embd % self.n_head:
+            n_embd, n_head = self.n_embd, self.n_head
+            raise ValueError(f"n_embd={n_embd} must be a multiple of n_head={n_head}")
         if self.n_embd % 2:
-            raise ValueError(f"n_embd={self.n_embd} must be even: positions are pairs of sine and cosine")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} must be in [0, 1)")
+            raise ValueError(f"n_embd={self.n_embd} must be even: positions are sine and cosine")
+
+
+ALLOWED = {
+    "model_type": ("unimask", "dt", "nn"),
+    "layout": ("timestep", "factor", "entry"),
+    "hidden": ("flag", "zero"),
+    "positions": ("sinusoidal", "learned", "timestep"),
+    "norm": ("post", "pre"),
+    "head": ("mean", "median", "gaussian"),
+    "dropout": (0, 1),
+    "n_layer": (0, math.inf),
+    "fourier_features": (0, 64),
+} | dict.fromkeys(("context", "n_head", "n_embd", "n_ff", "max_timestep"), (1, math.inf))
+
+
+# ----------------------------------------------------------------------------------------------------
+# The block of the transformer
+
+
+class Dropout(nn.Module):
+    """nn.Dropout, with a random byte for each entry on a CPU: p is then rounded to 1/256.
+
+    That takes a third of nn.Dropout's time there, and 10% off a training step.
+    """
+
+    def __init__(self, p):
+        super().__init__()
+        self.p, self.threshold = p, min(round(256 * p), 255)
+
+    def forward(self, x):
+        if not self.training or self.threshold == 0:
+            return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(x, self.p)
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64)
+        random = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()]  # eight a draw
+        keep = random.ge_(self.threshold).view(x.shape)  # 0 or 1; only in place is it vectorised
+        return x * keep.to(x.dtype).mul_(256 / (256 - self.threshold))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, config):
+        super().__init__()
+        d, self.n_head = config.n_embd, config.n_head
+        self.qkv, self.proj = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x, mask=None, rows=None):
+        """x: (B, T, d) -> (B, n, d). rows: (B, n) the tokens that ask, None for all of them.
+
+        mask: bool (B or 1, n, T), where a token may look; None: everywhere.
+        """
+        B, T, d = x.shape
+        nh, hs = self.n_head, d // self.n_head
+        qkv = self.qkv(x).view(B, T, 3, nh, hs).permute(2, 0, 3, 1, 4)  # (3, B, nh, T, hs)
+        q, k, v = qkv.reshape(3, B * nh, T, hs)  # each (B * nh, T, hs)
+        if rows is not None:
+            q = gather(q, rows.repeat_interleave(nh, dim=0))  # (B * nh, n, hs)
+        if mask is not None:
+            mask = mask.expand(B, -1, -1).repeat_interleave(nh, dim=0)  # (B * nh, n, T)
+        y = attend(q, k, v, mask, self.dropout)  # (B * nh, n, hs)
+        y = y.view(B, nh, -1, hs).transpose(1, 2).reshape(B, -1, d)  # the heads side by side
+        return self.proj(y)
+
+
+def attend(q, k, v, mask, dropout):
+    """softmax(q k^T / sqrt(hs)) v: (heads, n, hs) of q (heads, n, hs), k and v (heads, T, hs)."""
+    p = dropout.p if dropout.training else 0.0
+    T, hs = k.shape[1:]
+    if k.device.type != "cpu" or (T >= 64 and p == 0):
+        mask = None if mask is None else mask[None]
+        return F.scaled_dot_product_attention(q[None], k[None], v[None], mask, p)[0]
+    # Few tokens on a CPU: written out, this takes 12% off a step. Keys come before queries, and for
+    # very few of them first of all, because softmax is slow there along a short last axis.
+    scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (heads, T, n)
+    if mask is not None:
+        scores = scores.masked_fill(~mask.transpose(1, 2), -math.inf)
+    axis = 0 if T < 16 else 1
+    weights = scores.transpose(1, axis).softmax(dim=axis).transpose(1, axis)
+    return torch.bmm(dropout(weights).transpose(1, 2), v)
+
+
+class Block(nn.Module):
+    """Attention and a two-layer perceptron, each with a residual connection and layer norm."""
+
+    def __init__(self, config):
+        super().__init__()
+        d, n_ff = config.n_embd, config.n_ff
+        self.pre = config.norm == "pre"
+        self.attention, self.dropout = Attention(config), Dropout(config.dropout)
+        hidden = [nn.Linear(d, n_ff), nn.ReLU(), Dropout(config.dropout)]
+        self.mlp = nn.Sequential(*hidden, nn.Linear(n_ff, d))
+        self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
+
+    def forward(self, x, mask=None, rows=None):
+        """x: (B, T, d) -> (B, n, d), the tokens in rows (B, n); mask: as in Attention."""
+        asking = x if rows is None else gather(x, rows)  # (B, n, d) the residual stream
+        if self.pre:
+            x = asking + self.dropout(self.attention(self.norm1(x), mask, rows))
+            return x + self.dropout(self.mlp(self.norm2(x)))
+        x = self.norm1(asking + self.dropout(self.attention(x, mask, rows)))
+        return self.norm2(x + self.dropout(self.mlp(x)))
+
+
+def gather(x, rows):
+    """(B, n, ...) of x (B, T, ...): the entries along T that rows (B, n) names."""
+    B, T = x.shape[:2]
+    return x.flatten(0, 1)[rows + T * torch.arange(B, device=x.device)[:, None]]
+
+
+def take(x, at):
+    """(B, 1, ...) of x (B, T, ...): its timestep at (B,). x itself if `at` is None."""
+    return x if at is None else gather(x, at[:, None])
+
+
+# ----------------------------------------------------------------------------------------------------
+# From factors to numbers
+
+
+class Features(nn.Module):
+    """Some factors of a timestep as numbers, of which nothing hidden is left. It has no weights."""
+
+    def __init__(self, factors, config):
+        super().__init__()
+        self.factors, self.config = factors, config
+        states = [f for f in factors if f.kind == "continuous" and f.group == "STATE"]
+        self.differences = states if config.differences else []
+        flags = len(factors) + len(self.differences) if config.hidden == "flag" else 0
+        waves = 2 * config.fourier_features * sum(f.size for f in states)
+        both = factors + self.differences
+        self.width = flags + waves + sum(f.size for f in both)
+        for f in factors:
+            for name in ("mean", "std", "step_std") if f.kind == "continuous" else ():
+                value = getattr(f, name) or [float(name != "mean")] * f.size
+                self.register_buffer(f"{name}_{f.name}", torch.tensor(value), persistent=False)
+            classes = torch.arange(f.size if f.kind == "categorical" else 0)
+            self.register_buffer(f"classes_{f.name}", classes, persistent=False)
+
+    def forward(self, values, see):
+        """(B, T, width). values: {factor: (B, T) or (B, T, k)}; see: {factor: (B, T)}."""
+        parts = []
+        for f in self.factors:
+            shown = see[f.name][..., None]  # (B, T, 1)
+            if f.kind == "categorical":  # one-hot
+                classes = getattr(self, f"classes_{f.name}")
+                parts.append((values[f.name][..., None] == classes) & shown)
+            else:
+                parts.append(torch.where(shown, self.scaled(f, values[f.name]), 0.0))
+            parts.append(~shown)
+        for f in self.differences:  # since the timestep before: they show a hidden velocity
+            shown = see[f.name][..., None]
+            both = F.pad(shown[:, 1:] & shown[:, :-1], (0, 0, 1, 0))  # (B, T, 1), False at t=0
+            change = F.pad(values[f.name].diff(dim=1), (0, 0, 1, 0))
+            change = change / getattr(self, f"step_std_{f.name}")
+            parts += [torch.where(both, change, 0.0), ~both]
+        if self.config.hidden == "zero":  # as published: hidden and zero look the same
+            parts = parts[::2]  # every second part is a flag
+        return torch.cat([part.to(torch.get_default_dtype()) for part in parts], dim=-1)
+
+    def scaled(self, f, value):
+        """A continuous factor without units, (B, T, k); of states, with their Fourier features.
+
+        Neighbouring positions of a trajectory differ by 1% of their range: sine and cosine at the
+        frequencies 1, 2, 4, ... make that visible. Those of a return would only tell training
+        episodes apart, and another return could not be asked for.
+        """
+        x = (value - getattr(self, f"mean_{f.name}")) / getattr(self, f"std_{f.name}")
+        if f.group != "STATE":
+            return x
+        frequency = 2.0 ** torch.arange(self.config.fourier_features, device=x.device)
+        phase = x[..., None] * frequency  # (B, T, k, frequencies)
+        return torch.cat([x, phase.sin().flatten(-2), phase.cos().flatten(-2)], dim=-1)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The models
 
 
 class Transformer(nn.Module):
-    """UniMASK, and with config.model="dt" Decision-GPT: the same network with a causal mask."""
+    """UniMASK, and with model_type="dt" Decision-GPT: the same network with a causal mask."""
 
     def __init__(self, config, factors):
         super().__init__()
-        self.config, self.factors, self.causal = config, factors, config.model == "dt"
-        self.groups = token_groups(config, factors)
-        self.inputs = nn.ModuleList([Encoder(group, config, config.n_embd) for group in self.groups])
+        self.config, self.factors = config, factors
+        self.causal = config.model_type == "dt"
+        tokens = tokens_of_a_timestep(config, factors)
+        self.features = nn.ModuleList([Features(token, config) for token in tokens])
+        widths = [features.width for features in self.features]
+        self.embedding = nn.ModuleList([nn.Linear(width, config.n_embd) for width in widths])
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
         self.norm = nn.LayerNorm(config.n_embd) if config.norm == "pre" else nn.Identity()
-        decoded = self.decoded_groups()
-        self.outputs = nn.ModuleList([Decoder(group, config) for group in decoded])
-        self.decoded = [g for g, group in enumerate(decoded) if group]  # tokens of a timestep that predict
-        if config.positions == "timestep":
-            self.position = nn.Embedding(config.max_timestep, config.n_embd)
-        elif config.positions == "learned":
-            self.position = nn.Embedding(config.context * len(self.groups), config.n_embd)
-        else:
-            table = sinusoidal(config.context * len(self.groups), config.n_embd)
-            self.register_buffer("position", table, persistent=False)
-
-    def decoded_groups(self):
-        """The factors predicted from each token of a timestep: its own, but for Decision-GPT the action from the state."""
-        predicted = [[f for f in group if f.group != "RETURN"] for group in self.groups]
+        # A token predicts its own factors, but Decision-GPT's state predicts the action, and that is
+        # all that it predicts: its token of the action has been shown it.
         if self.causal:
-            kinds = [group[0].group for group in self.groups]
-            predicted = [[] for _ in self.groups]
-            predicted[kinds.index("STATE")] = [f for f in self.factors if f.group == "ACTION"]
-        return predicted
+            actions = [f for f in factors if f.group == "ACTION"]
+            self.asked = [actions if token[0].group == "STATE" else [] for token in tokens]
+        else:
+            self.asked = [[f for f in token if f.group != "RETURN"] for token in tokens]
+        self.predicted = [f for token in self.asked for f in token]
+        sizes = [sum(output_sizes(token, config)) for token in self.asked]
+        self.heads = nn.ModuleList([nn.Linear(config.n_embd, n) for n in sizes if n])
+        places = config.context * len(tokens)
+        if config.positions == "sinusoidal":
+            self.register_buffer("position", sinusoidal(places, config.n_embd), persistent=False)
+        else:  # a learned row for each place in the window, or each timestep of an episode
+            places = config.max_timestep if config.positions == "timestep" else places
+            self.position = nn.Parameter(torch.randn(places, config.n_embd))
 
-    def forward(self, values, see, only=slice(None)):
-        """{factor: (B, T, classes or k)}. values: {factor: (B, T) or (B, T, k)}; see: (B, T, 3), or {factor: (B, T)}.
+    def forward(self, values, see, at=None):
+        """{factor: (B, T, classes or k)}, or (B, 1, ...) with `at`.
 
-        only: the timesteps to decode, a slice or indices (n,), or (B, n) of each sequence its own. Whoever needs one of
-        them, as in rollouts and behaviour cloning, saves most of the last block.
+        values: {factor: (B, T) or (B, T, k)}; see: (B, T, 3) or {factor: (B, T)}.
+        at: (B,) the one timestep that is wanted of each sequence: of it alone is the last block
+        computed. That halves a step of behaviour cloning, and a rollout.
         Raises ValueError if the window is longer than the context.
         """
         see = expand(see, self.factors)
         B, T = see[self.factors[0].name].shape
         if T > self.config.context:
-            raise ValueError(f"a window of {T} steps is longer than the model's context of {self.config.context}")
-        tokens = torch.stack([encode(values, see) for encode in self.inputs], dim=2)  # (B, T, groups, d)
-        x = tokens.flatten(1, 2) * math.sqrt(self.config.n_embd)  # (B, T * groups, d)
-        x = self.dropout(x + self.positions(values, x))
-        rows = torch.arange(x.shape[1], device=x.device).view(T, -1)[:, self.decoded]  # (T, groups decoded)
-        rows = rows[only].flatten(-2)  # the tokens to decode: (n * groups,) or (B, n * groups)
-        for number, block in enumerate(self.blocks, 1):
-            last = number == len(self.blocks) and rows.shape[-1] < x.shape[1]
-            x = block(x, self.causal, rows if last else slice(None))
-        x = self.norm(x if self.blocks else pick(x, rows))
-        x = x.view(B, -1, len(self.decoded), self.config.n_embd)  # (B, timesteps, groups decoded, d)
-        decoded = zip(self.decoded, x.unbind(dim=2))
-        return {name: y for g, token in decoded for name, y in self.outputs[g](token).items()}
-
-    def positions(self, values, x):
-        """(T * groups, d), or (B, T * groups, d) of timestep embeddings."""
-        if self.config.positions == "timestep":
-            last = self.config.max_timestep - 1  # later timesteps than the table has share its last row
-            return self.position(values["timestep"].clamp(max=last)).repeat_interleave(len(self.groups), dim=1)
-        table = self.position.weight if self.config.positions == "learned" else self.position
-        return table[: x.shape[1]]
+            limit = f"the model's context of {self.config.context}"
+            raise ValueError(f"a window of {T} steps is longer than {limit}")
+        # Input: a token for each timestep (or for each part of it). As published it is rectified,
+        # and scaled to the size of the positions, which would drown it otherwise.
+        tokens = [F.relu(embed(f(values, see))) for f, embed in zip(self.features, self.embedding)]
+        x = torch.stack(tokens, dim=2).flatten(1, 2)  # (B, T * tokens, d)
+        place = torch.arange(x.shape[1], device=x.device)  # (T * tokens,)
+        if self.config.positions == "timestep":  # what is later than the table shares its last row
+            timestep = values["timestep"].clamp(max=self.config.max_timestep - 1)  # (B, T)
+            place = timestep.repeat_interleave(len(tokens), dim=1)  # (B, T * tokens)
+        x = self.dropout(x * math.sqrt(self.config.n_embd) + self.position[place])
+        # Which tokens are decoded: those that predict something, at the wanted timesteps.
+        number = torch.arange(x.shape[1], device=x.device)  # (T * tokens,)
+        decoding = [g for g, factors in enumerate(self.asked) if factors]
+        rows = number.view(T, -1)[:, decoding].expand(B, -1, -1)  # (B, T, tokens that predict)
+        rows = take(rows, at).flatten(1)  # (B, n)
+        mask = (number <= number[:, None])[None] if self.causal else None  # (1, T * tokens, ...)
+        for block in self.blocks[:-1]:
+            x = block(x, mask)  # (B, T * tokens, d)
+        if not self.blocks:
+            x = gather(x, rows)  # (B, n, d)
+        elif rows.shape[1] == x.shape[1]:
+            x = self.blocks[-1](x, mask)
+        else:  # the last block: only what is decoded
+            mask = (number <= rows[..., None]) if self.causal else None  # (B, n, T * tokens)
+            x = self.blocks[-1](x, mask, rows)
+        x = self.norm(x).view(B, -1, len(decoding), self.config.n_embd)  # (B, T or 1, tokens, d)
+        outputs = {}
+        for token, head, g in zip(x.unbind(dim=2), self.heads, decoding):
+            outputs |= split_outputs(head(token), self.asked[g], self.config)
+        return outputs
 
 
 class FeedForwardNet(nn.Module):
@@ -140,246 +312,155 @@ class FeedForwardNet(nn.Module):
     def __init__(self, config, factors):
         super().__init__()
         self.config, self.factors = config, factors
-        predicted = [f for f in factors if f.group != "RETURN"]
-        self.encode = Encoder(factors, config)
-        widths = [self.encode.width * config.context] + [config.n_embd] * config.n_layer
-        layers = [
-            nn.Sequential(nn.Linear(a, b), nn.ReLU(), Dropout(config.dropout)) for a, b in zip(widths, widths[1:])
-        ]
-        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], output_width(predicted, config) * config.context))
-        self.predicted = predicted
+        self.predicted = [f for f in factors if f.group != "RETURN"]
+        self.features = Features(factors, config)
+        widths = [self.features.width * config.context] + [config.n_embd] * config.n_layer
+        outputs = sum(output_sizes(self.predicted, config)) * config.context
+        layers = []
+        for a, b in zip(widths, widths[1:]):
+            layers.append(nn.Sequential(nn.Linear(a, b), nn.ReLU(), Dropout(config.dropout)))
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
 
-    def forward(self, values, see, only=slice(None)):
+    def forward(self, values, see, at=None):
         """As Transformer.forward; the window must have exactly `context` steps."""
-        features = self.encode(values, expand(see, self.factors))  # (B, T, width)
+        features = self.features(values, expand(see, self.factors))  # (B, T, width)
         B, T, _ = features.shape
         if T != self.config.context:
-            raise ValueError(f"the feed-forward net needs windows of exactly {self.config.context} steps, not {T}")
-        x = pick(self.layers(features.flatten(1)).view(B, T, -1), only)
-        return split_outputs(x, self.predicted, self.config)
+            needs = f"windows of exactly {self.config.context} steps, not {T}"
+            raise ValueError(f"the feed-forward net needs {needs}")
+        x = self.layers(features.flatten(1)).view(B, T, -1)
+        return split_outputs(take(x, at), self.predicted, self.config)
 
 
-class Encoder(nn.Module):
-    """Factors of a timestep as features with hidden entries removed and, if `n_embd` is given, a linear layer and ReLU."""
-
-    def __init__(self, factors, config, n_embd=None):
-        super().__init__()
-        self.factors, self.config = factors, config
-        self.differences = [f for f in factors if config.differences and f.kind == "continuous" and f.group == "STATE"]
-        flags = len(factors) + len(self.differences) if config.hidden == "flag" else 0
-        waves = lambda f: 2 * config.octaves if f.kind == "continuous" and f.group == "STATE" else 0
-        self.width = flags + sum(f.size * (1 + waves(f)) for f in factors)
-        self.width += sum(f.size for f in self.differences)
-        self.linear = nn.Linear(self.width, n_embd) if n_embd else None
-        for f in factors:
-            if f.kind == "continuous":
-                self.register_buffer(f"mean_{f.name}", torch.tensor(f.mean or [0.0] * f.size), persistent=False)
-                self.register_buffer(f"std_{f.name}", torch.tensor(f.std or [1.0] * f.size), persistent=False)
-                self.register_buffer(f"step_std_{f.name}", torch.tensor(f.step_std or [1.0] * f.size), persistent=False)
-            else:
-                self.register_buffer(f"classes_{f.name}", torch.arange(f.size), persistent=False)
-
-    def forward(self, values, see):
-        parts = []
-        for f in self.factors:
-            shown = see[f.name][..., None]  # (B, T, 1)
-            if f.kind == "categorical":
-                parts.append((values[f.name][..., None] == getattr(self, f"classes_{f.name}")) & shown)
-            else:
-                parts.append(torch.where(shown, self.continuous(f, values[f.name]), 0.0))
-            if self.config.hidden == "flag":
-                parts.append(~shown)
-        for f in self.differences:
-            shown = see[f.name][..., None]
-            both = F.pad(shown[:, 1:] & shown[:, :-1], (0, 0, 1, 0))  # (B, T, 1), False at t=0
-            step = F.pad(values[f.name].diff(dim=1), (0, 0, 1, 0)) / getattr(self, f"step_std_{f.name}")
-            parts.append(torch.where(both, step, 0.0))
-            if self.config.hidden == "flag":
-                parts.append(~both)
-        features = torch.cat([part.to(torch.get_default_dtype()) for part in parts], dim=-1)  # (B, T, width)
-        return features if self.linear is None else F.relu(self.linear(features))
-
-    def continuous(self, factor, value):
-        """(B, T, size * (1 + 2 octaves)): the normalised value, and a state's sine and cosine at frequencies 1, 2, 4, ...
-
-        Neighbouring positions of a trajectory differ by 1% of their range; the high octaves make that step visible.
-        Those of a return would only tell the training episodes apart, and nothing of what to do for another return.
-        """
-        x = (value - getattr(self, f"mean_{factor.name}")) / getattr(self, f"std_{factor.name}")
-        if factor.group != "STATE":
-            return x
-        phase = x[..., None] * (2.0 ** torch.arange(self.config.octaves, device=x.device))  # (B, T, size, octaves)
-        return torch.cat([x, phase.sin().flatten(-2), phase.cos().flatten(-2)], dim=-1)
+def build(config, factors):
+    """A model with fresh weights from torch's default generator. config: ModelConfig."""
+    kind = FeedForwardNet if config.model_type == "nn" else Transformer
+    return kind(config, factors)
 
 
-class Decoder(nn.Module):
-    """A linear layer from a token to the predictions of its factors."""
-
-    def __init__(self, factors, config):
-        super().__init__()
-        self.factors, self.config = factors, config
-        self.linear = nn.Linear(config.n_embd, output_width(factors, config)) if factors else None
-
-    def forward(self, x):
-        return split_outputs(self.linear(x), self.factors, self.config) if self.factors else {}
-
-
-def token_groups(config, factors):
-    """The factors of each token of a timestep. Decision-GPT always takes a token per group: return, state, action."""
-    if config.layout == "timestep" and config.model != "dt":
+def tokens_of_a_timestep(config, factors):
+    """The factors of each token of a timestep, a list of lists. Decision-GPT: one for a group."""
+    if config.model_type != "dt" and config.layout == "timestep":
         return [factors]
-    if config.layout == "entry" and config.model != "dt":
+    if config.model_type != "dt" and config.layout == "entry":
         return [[f] for f in factors]
-    groups = [[f for f in factors if f.group == group] for group in ("RETURN", "STATE", "ACTION")]
+    groups = [[f for f in factors if f.group == g] for g in ("RETURN", "STATE", "ACTION")]
     return [group for group in groups if group]
-
-
-def output_width(factors, config):
-    return sum(output_sizes(factors, config))
-
-
-def output_sizes(factors, config):
-    """The numbers that the network puts out for each factor: its size, twice that of a Gaussian's mean and log-variance."""
-    return [f.size * (2 if f.kind == "continuous" and config.head == "gaussian" else 1) for f in factors]
-
-
-def split_outputs(x, factors, config):
-    """{factor: logits or means in raw units} from the concatenated outputs x (..., output_width).
-
-    With head="gaussian" also {"NAME/log_variance": (..., k)} in raw units, for each continuous factor NAME.
-    """
-    outputs = dict(zip([f.name for f in factors], x.split(output_sizes(factors, config), dim=-1)))
-    for f in factors:
-        if f.kind == "continuous":
-            std, mean = x.new_tensor(f.std or [1.0] * f.size), x.new_tensor(f.mean or [0.0] * f.size)
-            if config.head == "gaussian":
-                outputs[f.name], log_variance = outputs[f.name].split(f.size, dim=-1)
-                # softly within e^-14..e^14: what a window repeats, such as a goal, would drive it to minus infinity
-                outputs[f"{f.name}/log_variance"] = 14 * (log_variance / 14).tanh() + 2 * std.log()
-            outputs[f.name] = outputs[f.name] * std + mean
-            if config.tanh_actions and f.group == "ACTION":
-                outputs[f.name] = outputs[f.name].tanh()
-    return outputs
 
 
 def sinusoidal(T, d):
     """(T, d) position table of Vaswani et al. 2017, section 3.5."""
-    angle = torch.arange(T)[:, None] * torch.exp(-math.log(10000.0) * torch.arange(0, d, 2) / d)
+    frequency = torch.exp(-math.log(10000.0) * torch.arange(0, d, 2) / d)
+    angle = torch.arange(T)[:, None] * frequency
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
 
-def entry_losses(outputs, values, factors, head="mean"):
-    """{factor: (B, T)} loss of every entry: cross-entropy in nats, or squared error averaged over dimensions.
+def num_params(network):
+    return sum(p.numel() for p in network.parameters())
 
-    The errors of continuous states are in units of their standard deviation, those of actions in raw units. A median
-    (head="median") has its absolute error instead, and a Gaussian its negative log-likelihood in these units, in nats
-    per dimension.
+
+def configure_optimizer(network, learning_rate, weight_decay):
+    """AdamW, with weight decay on matrices only: not on biases, norms and position tables."""
+    decayed, rest = [], []
+    for name, p in network.named_parameters():
+        (decayed if p.dim() >= 2 and not name.startswith("position") else rest).append(p)
+    groups = [{"params": decayed, "weight_decay": weight_decay}]
+    groups += [{"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The outputs as distributions, and the loss. A new head is a change of this section alone.
+#
+# A categorical factor has logits. A continuous one has a mean (squared error), a median (absolute
+# error) or a Gaussian: its mean, and as "NAME/log_variance" the logarithm of its variance.
+
+
+def output_sizes(factors, config):
+    """The numbers that the network puts out for each factor."""
+    gaussian = config.head == "gaussian"
+    return [f.size * (2 if f.kind == "continuous" and gaussian else 1) for f in factors]
+
+
+def split_outputs(x, factors, config):
+    """{factor: (..., size)} in raw units, from the concatenated outputs x (..., sum of sizes)."""
+    sizes = output_sizes(factors, config)
+    outputs = dict(zip([f.name for f in factors], x.split(sizes, dim=-1)))
+    for f in (f for f in factors if f.kind == "continuous"):
+        mean, std = x.new_tensor(f.mean or [0.0] * f.size), scale_of(f, x)
+        if config.head == "gaussian":
+            outputs[f.name], log_variance = outputs[f.name].split(f.size, dim=-1)
+            # Softly within e^-14..e^14. What a window repeats, such as a goal, is known exactly,
+            # and would drive its variance to zero.
+            log_variance = 14 * (log_variance / 14).tanh() + 2 * std.log()
+            outputs[f"{f.name}/log_variance"] = log_variance
+        outputs[f.name] = outputs[f.name] * std + mean
+        if config.tanh_actions and f.group == "ACTION":
+            outputs[f.name] = outputs[f.name].tanh()
+    return outputs
+
+
+def scale_of(f, x):
+    """(k,) the standard deviation of a continuous factor, as a tensor like x."""
+    return x.new_tensor(f.std or [1.0] * f.size)
+
+
+def entry_losses(network, outputs, values, at=None):
+    """{factor: (B, T), or (B, 1) with `at`} loss of every entry that the model predicts.
+
+    Cross-entropy in nats; or the error of the head, averaged over dimensions: squared, absolute, or
+    the Gaussian's negative log-likelihood. Errors of continuous states are in units of their
+    standard deviation, those of actions in raw units.
     """
-    losses = {}
-    for f in factors:
-        if f.name not in outputs:
-            continue
-        prediction, truth = outputs[f.name].float(), values[f.name]
+    losses, head = {}, network.config.head
+    for f in network.predicted:
+        prediction, truth = outputs[f.name].float(), take(values[f.name], at)
         if f.kind == "categorical":
-            losses[f.name] = F.cross_entropy(prediction.flatten(0, 1), truth.flatten(), reduction="none").view(
-                truth.shape
-            )
-        else:
-            error = (prediction - truth) / prediction.new_tensor(f.std or [1.0])
-            losses[f.name] = (error.abs() if head == "median" else error.square()).mean(dim=-1)
-            log_variance = outputs.get(f"{f.name}/log_variance")
-            if log_variance is not None:
-                log_variance = log_variance.float() - 2 * prediction.new_tensor(f.std or [1.0]).log()
-                nats = 0.5 * (error.square() * (-log_variance).exp() + log_variance + math.log(2 * math.pi))
-                losses[f.name] = nats.mean(dim=-1)
+            nats = F.cross_entropy(prediction.flatten(0, 1), truth.flatten(), reduction="none")
+            losses[f.name] = nats.view(truth.shape)
+            continue
+        error = (prediction - truth) / scale_of(f, prediction)  # (B, T, k)
+        if head == "gaussian":
+            log_variance = outputs[f"{f.name}/log_variance"].float()
+            log_variance = log_variance - 2 * scale_of(f, prediction).log()
+            squares = error.square() * (-log_variance).exp()
+            error = 0.5 * (squares + log_variance + math.log(2 * math.pi))
+        losses[f.name] = (
+            error.square() if head == "mean" else error.abs() if head == "median" else error
+        ).mean(dim=-1)
     return losses
 
 
-def loss(outputs, values, predict, factors, weights=None, head="mean"):
+def loss(network, outputs, values, predict, at=None, weights=None):
     """Sum over factors of weight x mean loss over the predicted entries (Uni[MASK], section 4.2).
 
-    predict: (B, T, 3) or {factor: (B, T)}; weights: {factor: number}, 1 where absent; head: the model's config.head.
+    outputs: of the network, with the same `at`; predict: (B, T, 3) or {factor: (B, T)}.
+    weights: {factor: number}, 1 where absent.
     Returns the total, a scalar tensor, and {factor: its unweighted mean}.
     """
-    predict, parts = expand(predict, factors), {}
-    # An entry that is not predicted may hold anything, also NaN, of which even the gradient of an unused loss is NaN.
-    wanted = {f.name: predict[f.name] if f.kind == "categorical" else predict[f.name][..., None] for f in factors}
-    values = {f.name: torch.where(wanted[f.name], values[f.name], 0) for f in factors}
-    for name, entries in entry_losses(outputs, values, factors, head).items():
-        mask = predict[name]
+    predict, safe = expand(predict, network.factors), dict(values)
+    for f in network.predicted:
+        # What is not predicted may hold anything, also NaN, of which even a zeroed gradient is NaN.
+        wanted = predict[f.name] if f.kind == "categorical" else predict[f.name][..., None]
+        safe[f.name] = torch.where(wanted, values[f.name], 0)
+    parts = {}
+    for name, entries in entry_losses(network, outputs, safe, at).items():
+        mask = take(predict[name], at)
         parts[name] = torch.where(mask, entries, 0.0).sum() / mask.sum().clamp(min=1)
     total = sum(parts[name] * (weights or {}).get(name, 1.0) for name in parts)
     return total, parts
 
 
-def num_params(model):
-    return sum(p.numel() for p in model.parameters())
+def distribution(f, outputs, temperature=1.0):
+    """The answer to a factor, as a torch.distributions object; None where there is only a mean.
 
-
-def configure_optimizer(model, learning_rate, weight_decay):
-    """AdamW, with weight decay on matrices only: biases, norms and position tables are left alone."""
-    decay = [p for name, p in model.named_parameters() if p.dim() >= 2 and not name.startswith("position")]
-    rest = [p for name, p in model.named_parameters() if p.dim() < 2 or name.startswith("position")]
-    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
-
-
-def build(config, factors):
-    """A model with fresh weights from torch's default generator. config: ModelConfig."""
-    return FeedForwardNet(config, factors) if config.model == "nn" else Transformer(config, factors)
-
-
-def to_plain(model):
-    """What a checkpoint needs to rebuild a model, as tensors and plain data."""
-    return {
-        "model_config": asdict(model.config),
-        "factors": [asdict(f) for f in model.factors],
-        "weights": model.state_dict(),
-    }
-
-
-def load(path, device="cpu"):
-    """The model saved in a checkpoint file or an out_dir (its best.pt, or ckpt.pt where no best was kept), in eval mode."""
-    checkpoint = load_checkpoint(path, device)
-    try:
-        return from_plain(checkpoint).to(device).eval()
-    except ValueError as error:
-        raise ValueError(f"{path}: {str(error)[:200]}") from None
-
-
-def from_plain(checkpoint):
-    """The model of a checkpoint's dictionary. Raises ValueError if its parts do not fit together."""
-    try:
-        model = build(ModelConfig(**checkpoint["model_config"]), [Factor.from_plain(f) for f in checkpoint["factors"]])
-        model.load_state_dict(checkpoint["weights"])
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(
-            f"the checkpoint does not describe a model of this code: {' '.join(str(error).split())}"
-        ) from None
-    return model
-
-
-def load_checkpoint(path, device="cpu"):
-    """The dictionary that train.py saved. Raises ValueError, in one sentence, if it is missing, damaged or something else."""
-    if os.path.isdir(path):
-        names = [name for name in ("best.pt", "ckpt.pt") if os.path.exists(os.path.join(path, name))]
-        if not names:
-            raise ValueError(
-                f"there is no checkpoint (best.pt or ckpt.pt) in {path}: train one with train.py --out_dir={path}"
-            )
-        path = os.path.join(path, names[0])
-    try:
-        with zipfile.ZipFile(path) as file:
-            if damaged := file.testzip():  # torch.load reads flipped bits as they are: 40 of 40 in a test
-                raise ValueError(f"the checksum of its part {damaged} is wrong")
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"there is no checkpoint {path}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, MemoryError,
-            pickle.UnpicklingError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-        raise ValueError(
-            f"{path} is not a whole checkpoint: {str(error).splitlines()[0] if str(error) else 'empty'}"
-        ) from None
-    if not isinstance(checkpoint, dict) or "model_config" not in checkpoint:
-        raise ValueError(f"{path} is not a checkpoint that train.py saved")
-    return checkpoint
+    outputs: {factor: (..., classes or k), perhaps "NAME/log_variance"}. temperature: divides the
+    logits, or a Gaussian's log-density.
+    """
+    y, log_variance = outputs[f.name].double(), outputs.get(f"{f.name}/log_variance")
+    if f.kind == "categorical":
+        return Categorical(logits=y / temperature)
+    if log_variance is None:
+        return None
+    deviation = math.sqrt(temperature) * (log_variance.double() / 2).exp()
+    return Independent(Normal(y, deviation), 1)

@@ -8,7 +8,7 @@
 
 out_dir = "out/dt_bc"
 dataset = "doorkey"
-model = "dt"
+model_type = "dt"
 task = "dt_bc"
 best_tasks = "behavior_cloning"
 n_embd = 64

@@ -8,7 +8,7 @@
 
 out_dir = "out/dt_rc"
 dataset = "doorkey"
-model = "dt"
+model_type = "dt"
 task = "dt_rc"
 best_tasks = "reward_conditioned"
 n_embd = 64

@@ -12,6 +12,7 @@ dynamics stays at 1.5.
 out_dir = "out/minigrid16_random"
 dataset = "doorkey16"
 task = "random"
+eval_tasks = "all"  # the paper's eight; their sum chooses the checkpoint
 num_trajectories = 20000
 dropout = 0.0
 max_iters = 5000

@@ -10,6 +10,7 @@ There is nothing to overfit, so no dropout; half of the sequences are masked at 
 out_dir = "out/minigrid_infinite"
 dataset = "doorkey"
 task = "random+all"
+eval_tasks = "all"  # the paper's eight; their sum chooses the checkpoint
 fresh = True
 dropout = 0.0
 norm = "pre"

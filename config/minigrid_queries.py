@@ -12,6 +12,7 @@ init_from = "finetune:assets/minigrid_infinite"
 out_dir = "out/minigrid_queries"
 dataset = "doorkey"
 task = "random+all"
+eval_tasks = "all"  # the paper's eight
 factor_hiding = 0.2
 fresh = True
 dropout = 0.0

@@ -10,4 +10,5 @@
 out_dir = "out/minigrid_random"
 dataset = "doorkey"
 task = "random"
+eval_tasks = "all"  # the paper's eight; their sum chooses the checkpoint
 max_iters = 2500

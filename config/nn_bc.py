@@ -8,7 +8,7 @@
 
 out_dir = "out/nn_bc"
 dataset = "doorkey"
-model = "nn"
+model_type = "nn"
 task = "behavior_cloning"
 n_layer = 2
 dropout = 0.3

@@ -9,8 +9,9 @@ waypoint 1.218, past 4.965, future 5.234, forward dynamics 1.663, backward dynam
 
 out_dir = "out/nn_random"
 dataset = "doorkey"
-model = "nn"
+model_type = "nn"
 task = "random"
+eval_tasks = "all"  # the paper's eight; their sum chooses the checkpoint
 n_embd = 512
 weight_decay = 0.3
 max_iters = 3000

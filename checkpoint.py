@@ -1,0 +1,176 @@
+"""Checkpoints: a model, the settings that made it, and where its training stood, in one file.
+
+    network = checkpoint.load("out/run")       # best.pt, or ckpt.pt where no best was kept
+
+A checkpoint holds tensors and plain data only: nothing in it is ever executed. It is whole or not
+there at all, whenever a process or a machine dies. The settings inside a checkpoint are the ones
+that count; config.json beside it is for people. Before this: model.py.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import pickle
+import zipfile
+import zlib
+from dataclasses import asdict
+
+import torch
+
+import configurator
+from data import Factor
+from model import ModelConfig, build
+
+# Everything that torch.load was seen to raise on files that are damaged, or something else.
+UNREADABLE = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
+    MemoryError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def load(path, device="cpu"):
+    """The model saved in a checkpoint file, or in an out_dir of train.py, in eval mode.
+
+    Raises ValueError, in one sentence, if there is none or if it is damaged.
+    """
+    saved = read(path, device)
+    try:
+        return from_plain(saved).to(device).eval()
+    except ValueError as error:
+        raise ValueError(f"{path}: {str(error)[:200]}") from None
+
+
+def read(path, device="cpu"):
+    """What save() wrote, a dictionary. path: a file, or an out_dir. Raises ValueError as load()."""
+    if os.path.isdir(path):
+        names = [n for n in ("best.pt", "ckpt.pt") if os.path.exists(os.path.join(path, n))]
+        if not names:
+            advice = f"train one with train.py --out_dir={path}"
+            raise ValueError(f"there is no checkpoint (best.pt or ckpt.pt) in {path}: {advice}")
+        path = os.path.join(path, names[0])
+    if not os.path.exists(path):
+        raise ValueError(f"there is no checkpoint {path}")
+    try:
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():  # torch.load takes flipped bits as they are
+                raise ValueError(f"the checksum of its part {damaged} is wrong")
+        saved = torch.load(path, map_location=device, weights_only=True)
+    except UNREADABLE as error:
+        reason = (str(error).splitlines() or ["empty"])[0]
+        raise ValueError(f"{path} is not a whole checkpoint: {reason}") from None
+    if not isinstance(saved, dict) or not isinstance(saved.get("model_config"), dict):
+        raise ValueError(f"{path} is not a checkpoint that train.py saved")
+    if "model" in saved["model_config"]:
+        raise ValueError(f"{path} was saved by an older version of this code: train it again")
+    return saved
+
+
+def save(path, content):
+    """Write a dictionary of tensors and plain data: path is then whole, or as it was before."""
+    buffer = io.BytesIO()  # a full disk under torch.save ends in no OSError; under write() it does
+    torch.save(content, buffer)
+    with configurator.whole_file(path) as unfinished, open(unfinished, "wb") as file:
+        file.write(buffer.getbuffer())
+
+
+def to_plain(network):
+    """What a checkpoint needs to rebuild a model, as tensors and plain data."""
+    return {
+        "model_config": asdict(network.config),
+        "factors": [asdict(factor) for factor in network.factors],
+        "weights": network.state_dict(),
+    }
+
+
+def from_plain(saved):
+    """The model of a checkpoint's dictionary. Raises ValueError if its parts do not fit."""
+    try:
+        factors = [Factor.from_plain(plain) for plain in saved["factors"]]
+        network = build(ModelConfig(**saved["model_config"]), factors)
+        network.load_state_dict(saved["weights"])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        text = f"the checkpoint does not describe a model of this code: {reason}"
+        raise ValueError(text) from None
+    return network
+
+
+# ----------------------------------------------------------------------------------------------------
+# The folder of a run: ckpt.pt, best.pt, config.json and log.csv belong together
+
+RUN = ("ckpt.pt", "best.pt", "log.csv", "config.json", "eval.json", "rollouts.json")
+MAY_DIFFER = (  # settings in which a resumed run may differ from the one that stopped
+    "init_from", "out_dir", "overwrite", "device", "compile", "wandb_log", "threads", "max_iters",
+)  # fmt: skip
+
+
+def claim(out_dir, overwrite):
+    """Raise ValueError if a folder holds another run, unless its files may be lost."""
+    used = [name for name in RUN if os.path.exists(os.path.join(out_dir, name))]
+    if used and not overwrite:
+        advice = "take another --out_dir, --init_from=resume or --overwrite=True"
+        raise ValueError(f"{out_dir} holds another run ({used[0]}): {advice}")
+
+
+def clear(out_dir):
+    """Remove the files of a run."""
+    for name in RUN:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(out_dir, name))
+
+
+def save_run(out_dir, plain, state, with_best):
+    """Write best.pt if asked, then what people read, and ckpt.pt last.
+
+    plain: what best.pt holds; state: what a run needs beside it to go on, with the rows of log.csv.
+    """
+    text = io.StringIO(newline="")
+    if state["rows"]:
+        writer = csv.DictWriter(text, state["rows"][0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(state["rows"])
+    try:
+        if with_best:
+            save(os.path.join(out_dir, "best.pt"), plain)
+        save_text(os.path.join(out_dir, "config.json"), json.dumps(plain["config"], indent=1))
+        save_text(os.path.join(out_dir, "log.csv"), text.getvalue())
+        save(os.path.join(out_dir, "ckpt.pt"), plain | state)
+    except OSError as error:
+        raise OSError(f"{error}{how_to_go_on(out_dir)}") from None
+
+
+def save_text(path, text):
+    with configurator.whole_file(path) as unfinished:
+        with open(unfinished, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+
+
+def how_to_go_on(out_dir):
+    """What to do after a run has failed, if it has come to a checkpoint."""
+    if not os.path.exists(os.path.join(out_dir, "ckpt.pt")):
+        return ""
+    return "; the last checkpoint is whole: go on with the same command and --init_from=resume"
+
+
+def architecture(saved, config, given):
+    """The settings that a saved model's shape decides, {name: value}.
+
+    Raises ValueError if one of them was given (a set of names) and contradicts it. Dropout may
+    change: no weight depends on it.
+    """
+    shape = {name: value for name, value in saved["model_config"].items() if name != "dropout"}
+    for name, value in shape.items():
+        if name in given and config[name] != value:
+            text = f"{name}={config[name]!r} contradicts the model of {config['init_from']}"
+            raise ValueError(f"{text}, which has {name}={value!r}")
+    return shape
+
+
+def check_resumable(saved, config):
+    """Raise ValueError unless a run with these settings can go on from what it saved."""
+    for name, value in saved["config"].items():
+        if name not in MAY_DIFFER and config.get(name) != value:
+            text = f"cannot resume {config['out_dir']} with {name}={config.get(name)!r}"
+            raise ValueError(f"{text}: it was started with {value!r}")

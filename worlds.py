@@ -1,0 +1,319 @@
+"""The worlds: a plain dict from a name to how its data are made, played in, and what else it knows.
+
+    python worlds.py --world=doorkey --n=2000 --out=doorkey.npz     # then train.py --dataset=...
+    python worlds.py --file=doorkey.npz                             # what a file holds
+
+A new world is one file that makes Trajectories, and one entry in WORLDS. To play in it there must
+be an environment as well: n episodes in lockstep, with the attributes and methods of GymEnv below.
+Read next: evaluate.py, rollout.py. Before this: doorkey.py, maze2d.py, data.py.
+"""
+
+import functools
+from typing import Callable, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Dict, Discrete
+
+import bayes
+import configurator
+import data
+import doorkey
+import maze2d
+
+# ---- settings --------------------------------------------------------------------------------------
+world = "doorkey"  # a name in WORLDS
+n = 2000  # trajectories to make
+seed = 0
+file = ""  # a file to look at instead
+out = ""  # the file to write: .npz, or a folder that is mapped into memory when it is loaded
+# ----------------------------------------------------------------------------------------------------
+
+TEST_SEED = 1_000_000  # added to the data seed: test trajectories are of another seed
+
+
+class World(NamedTuple):
+    """What there is to know of a world. Only `make` is needed to train on it."""
+
+    make: Callable  # (n, seed) -> Trajectories
+    total: int  # trajectories made for training and validation together
+    validation: int  # the last ones of them, which validate
+    test: int  # trajectories of the test set, made with another seed
+    environment: Callable = None  # (n, seed) -> n episodes in lockstep, as GymEnv
+    tasks: tuple = ()  # that are evaluated beside the paper's eight
+    posterior: Callable = None  # (trajectories, see) -> {factor: (N, L, classes)}, exact
+    surprisal: Callable = None  # (trajectories, see) -> {factor: (N, L) nats}, the exact limit
+    valid: Callable = None  # ({factor: (N, T)}) -> (N, T-1) bool, transitions that can happen
+
+
+def doorkey_world(size):
+    return World(
+        functools.partial(doorkey.make_dataset, size=size),
+        total=2000,
+        validation=1000,
+        test=1000,
+        environment=functools.partial(doorkey.DoorKey, size=size),
+        posterior=bayes.posterior,
+        surprisal=bayes.surprisal,
+        valid=functools.partial(doorkey.valid_transitions, size=size),
+    )
+
+
+def maze_world(maze):
+    return World(
+        functools.partial(maze2d.make_dataset, maze=maze),
+        total=1000,
+        validation=30,
+        test=100,
+        environment=lambda n, seed: maze2d.Maze2D(maze, n, seed, torch.get_num_threads()),
+        tasks=("behavior_cloning_states", "reward_conditioned_states"),
+    )
+
+
+WORLDS = {
+    "doorkey": doorkey_world(6),
+    "doorkey16": doorkey_world(16),
+    "maze2d-open": maze_world("open"),
+    "maze2d-umaze": maze_world("umaze"),
+    "maze2d-medium": maze_world("medium"),
+    "maze2d-large": maze_world("large"),
+}
+
+
+def make(name, n, seed):
+    """n fresh trajectories of a world. Raises ValueError if there is no such world."""
+    return find(name).make(n, seed)
+
+
+def find(name):
+    """The World of a name. Raises ValueError if there is none."""
+    if name not in WORLDS:
+        raise ValueError(f"there is no world {name!r}; worlds are {', '.join(WORLDS)}")
+    return WORLDS[name]
+
+
+def environment(name, n, seed):
+    """n episodes of a world to play in. Raises ValueError if there is no such environment."""
+    world = WORLDS.get(name)
+    if world is None or world.environment is None:
+        able = [name for name, world in WORLDS.items() if world.environment]
+        raise ValueError(f"{name!r} is no world to play in; worlds are {', '.join(able)}")
+    return world.environment(n, seed)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Training, validation and test
+
+
+def train_and_validation(dataset, num_trajectories, seed):
+    """The first `num_trajectories` to train on, and others to validate on, as Trajectories.
+
+    dataset: a world's name, or a file or folder of trajectories. Of a file the last tenth (at most
+    1,000) validates, and as many before it are the test set. num_trajectories=0: all that are left.
+    The training set comes with its statistics (normalise). Raises ValueError if there are too few.
+    """
+    if num_trajectories < 0:
+        raise ValueError(f"num_trajectories={num_trajectories} must be 0 (all) or more")
+    if dataset in WORLDS:
+        world = WORLDS[dataset]
+        total = max(world.total, num_trajectories + world.validation)
+        everything, held_out = world.make(total, seed), world.validation
+        left = total - held_out
+    else:
+        everything = load(dataset)
+        held_out = tenth(everything)
+        left = len(everything) - 2 * held_out
+    if left < max(num_trajectories, 1):
+        rest = f"{left} beside those for validation and test"
+        text = f"{dataset} has {len(everything)} trajectories, {rest}: not {num_trajectories}"
+        raise ValueError(text)
+    return data.normalise(everything[: num_trajectories or left]), everything[-held_out:]
+
+
+def evaluation_set(dataset, num_trajectories, data_seed, split):
+    """The "test" trajectories, of which training saw nothing; or those of validation ("val")."""
+    configurator.check({"split": split}, {"split": ("test", "val")})
+    if split == "val":
+        return train_and_validation(dataset, num_trajectories, data_seed)[1]
+    if dataset in WORLDS:
+        return make(dataset, WORLDS[dataset].test, TEST_SEED + data_seed)
+    everything = load(dataset)
+    return everything[-2 * tenth(everything) : -tenth(everything)]
+
+
+def load(dataset):
+    """Trajectories of a user's file. Raises ValueError if it is neither a file nor a world."""
+    if not dataset.endswith(".npz") and dataset not in WORLDS and "/" not in dataset:
+        names = ", ".join(WORLDS)
+        raise ValueError(f"dataset {dataset!r} is neither a world ({names}) nor a file of them")
+    return data.Trajectories.load(dataset)
+
+
+def tenth(trajectories):
+    """How many trajectories of a file validate; as many are the test set."""
+    return min(1000, max(1, len(trajectories) // 10))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Gymnasium
+
+
+class GymEnv:
+    """n episodes of any Gymnasium environment, each until it ends or its time limit cuts it off.
+
+    An episode that is over earns nothing any more, whatever its copy goes on to do. The same seed
+    gives the same episodes. Continuous actions are clipped to the bounds of the action space.
+    factors: the model's; the observations must be its states ("observation", or a dictionary's
+    keys), its action the environment's. Raises ValueError if they are not, or if there is no such
+    environment, or none with a time limit. Environments of other packages are named module:ID.
+
+    horizon: the time limit in steps; over: (n,) bool; action_bounds: two (k,) tensors.
+    """
+
+    def __init__(self, env_id, n, seed, factors):
+        if n < 1:
+            raise ValueError(f"n={n} episodes: a batch needs at least 1")
+        self.n, self.factors, self._seed = n, factors, seed
+        try:
+            self._envs = gymnasium.make_vec(str(env_id), num_envs=n, vectorization_mode="sync")
+        except (gymnasium.error.Error, ImportError) as error:
+            text = f"there is no environment {env_id!r} to play in: {error}"
+            raise ValueError(text) from None
+        self._check(env_id)
+        action = self._envs.single_action_space
+        if isinstance(action, Box):
+            self.action_bounds = torch.as_tensor(action.low), torch.as_tensor(action.high)
+        self.reset()
+
+    def _check(self, env_id):
+        """Raise ValueError unless there is a time limit and the spaces are the model's factors."""
+        self.horizon = self._envs.envs[0].spec.max_episode_steps
+        if not self.horizon:
+            text = f"{env_id} has no time limit (max_episode_steps), so its episodes may never end"
+            raise ValueError(text)
+        space = self._envs.single_observation_space
+        spaces = dict(space) if isinstance(space, Dict) else {"observation": space}
+        spaces["action"] = self._envs.single_action_space
+        theirs = {name: kind_and_size(space) for name, space in spaces.items()}
+        ours = {f.name: (f.kind, f.size) for f in self.factors if f.group != "RETURN"}
+        if ours.keys() != theirs.keys() or not all(fits(ours[k], theirs[k]) for k in ours):
+            have, want = (
+                ", ".join(f"{name} ({kind} {size})" for name, (kind, size) in part.items())
+                for part in (theirs, ours)
+            )
+            raise ValueError(f"{env_id} has {have}; the model was trained on {want}")
+
+    def reset(self):
+        """Start the n episodes of the seed (always the same ones). Returns observe()."""
+        self._observation, _ = self._envs.reset(seed=self._seed)
+        self.over = np.zeros(self.n, dtype=bool)
+        self.length = np.zeros(self.n, dtype=np.int64)
+        return self.observe()
+
+    def step(self, actions):
+        """actions: (n,) classes or (n, k) numbers. Returns observe() and the rewards (n,)."""
+        if isinstance(self._envs.single_action_space, Box):
+            actions = np.clip(actions, *(bound.numpy() for bound in self.action_bounds))
+        # the vector environment restarts those that are over; they earn nothing here
+        self._observation, rewards, terminated, truncated, _ = self._envs.step(actions)
+        rewards = np.where(self.over, 0.0, rewards)
+        self.length += ~self.over
+        self.over |= terminated | truncated
+        return self.observe(), rewards
+
+    def observe(self):
+        """{state factor: (n,) classes or (n, k) float32}. Of an episode that is over: anything."""
+        parts = self._observation
+        parts = parts if isinstance(parts, dict) else {"observation": parts}
+        kinds = {f.name: np.int64 if f.kind == "categorical" else np.float32 for f in self.factors}
+        return {name: part.astype(kinds[name]) for name, part in parts.items()}
+
+    def report(self):
+        """What the episodes came to, besides their return: {"length": (n,) steps}."""
+        return {"length": self.length}
+
+    def encode_return(self, return_to_go, t):
+        """(n, 2) values of the factor return_to_go at timestep t, as importing.py makes it."""
+        if not any((f.group, f.kind, f.size) == ("RETURN", "continuous", 2) for f in self.factors):
+            modes = "play modes bc and bc_states"
+            raise ValueError(f"the model knows no return_to_go as importing.py makes it: {modes}")
+        return np.stack([return_to_go, np.full(self.n, t)], axis=1).astype(np.float32)
+
+    def start_features(self):
+        """(n, features) the present as a start, to find training episodes like it."""
+        return self._features(self.observe())
+
+    def dataset_features(self, trajectories):
+        """(N, features) the same of the starts of a data set."""
+        return self._features({name: v[:, 0] for name, v in trajectories.values.items()})
+
+    def dataset_returns(self, trajectories):
+        """(N,) returns of the episodes of a data set."""
+        return trajectories.values["return_to_go"][:, 0, 0].astype(np.float64)
+
+    def _features(self, values):
+        """(rows, features): the states in units of their standard deviation."""
+        states = [f for f in self.factors if f.group == "STATE"]
+        columns = [values[f.name] / np.array(f.std or 1.0) for f in states]
+        return np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1)
+
+
+def kind_and_size(space):
+    """The kind and size of the factor that a space's values make."""
+    if isinstance(space, Box) and len(space.shape) == 1:
+        return "continuous", space.shape[0]
+    if isinstance(space, Discrete) and space.start == 0:
+        return "categorical", int(space.n)
+    return str(space), 0
+
+
+def fits(ours, theirs):
+    """Whether a model's factor fits a space. Classes that the data happen to lack do no harm."""
+    larger = ours[0] == theirs[0] == "categorical" and ours[1] < theirs[1]
+    return ours == theirs or larger
+
+
+def stage(dataset, env_id, n, seed, factors):
+    """n episodes to play in: of Gymnasium's env_id or, without one, of the data's own world."""
+    if env_id:
+        return GymEnv(env_id, n, seed, factors)
+    if dataset not in WORLDS:
+        advice = "name a Gymnasium environment (--env=Hopper-v5)"
+        raise ValueError(f"dataset {dataset!r} names no world to play in; {advice}")
+    return environment(dataset, n, seed)
+
+
+def describe(trajectories):
+    """A few lines on what a data set holds: counts, lengths, the range of each factor, returns."""
+    lengths = trajectories.lengths
+    steps = f"{lengths.min()} to {lengths.max()} steps, {lengths.sum()} in all"
+    lines = [f"{len(trajectories)} trajectories of {steps}"]
+    for factor in trajectories.factors:
+        ranges = [(part.min(), part.max()) for part in data.chunks(trajectories, factor.name)]
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        size = f"{factor.size} {'classes' if factor.kind == 'categorical' else 'dimensions'}"
+        about = f"{factor.name:14s} {factor.group:7s} {size:14s}"
+        lines.append(f"  {about} from {low:.4g} to {high:.4g}")
+        if factor.group == "RETURN" and factor.kind == "continuous":
+            total = trajectories.values[factor.name][:, 0, 0].astype(np.float64)
+            low, high = total.min(), total.max()
+            lines.append(f"  return: {total.mean():.4g} on average, from {low:.4g} to {high:.4g}")
+    return "\n".join(lines)
+
+
+def main():
+    if file:
+        print(describe(data.Trajectories.load(file)))
+        return
+    configurator.check(globals(), {"n": (1, 2**31), "seed": (0, 2**63)})
+    if not out:
+        raise ValueError("--out=FILE.npz says where to write the trajectories")
+    made = make(world, n, seed)
+    made.save(out)
+    print(f"{describe(made)}\nsaved to {out}")
+
+
+if __name__ == "__main__":
+    configurator.apply(globals())
+    main()
