@@ -1,11 +1,11 @@
 """The feed-forward net in the medium maze, behaviour cloning from states alone.
 
     python train.py config/maze2d_nn_bc.py
-    python evaluate.py --out_dir=out/maze2d_nn_bc --rollouts=1000 --modes=bc,bc_states
+    python rollout.py --out_dir=out/maze2d_nn_bc --episodes=1000 --modes=bc,bc_states
 
 20,000 steps take 5.7 minutes on one core, beside another run. Return over 1,000 fresh episodes, +- 0.04:
 bc 2.79, bc_states 2.81; the demonstrator's is 2.83
-(repro/results/runs/maze2d_medium/nn_bc_T5_s0.json, seed 0).
+(repro/results/maze2d_medium.jsonl, nn_bc_T5_s0).
 """
 
 out_dir = "out/maze2d_nn_bc"

@@ -3,8 +3,8 @@
     python train.py config/minigrid_queries.py && python repro/sampling.py --out_dir=out/minigrid_queries
 
 Begins with the weights of config/minigrid_infinite.py, which never met half a timestep: that the agent is known, the key
-is not. A model that has can give the key's cell its distribution *given* the agent's, and so keeps joint samples lawful.
-40,000 steps took 56 minutes on a third of two cores. Expect gaps to the limit of at most 0.025 nats, and at least 99% lawful
+is not. A model that has can give the key's cell its distribution *given* the agent's, and so keeps joint samples valid.
+40,000 steps took 56 minutes on a third of two cores. Expect gaps to the limit of at most 0.025 nats, and at least 99% valid
 transitions in samples filled in forwards (random order: 98%); weights, log and evaluation are in assets/minigrid_queries.
 """
 
