@@ -24,7 +24,7 @@ import torch
 import configurator
 
 GROUPS = ("STATE", "ACTION", "RETURN")  # the order of the last axis of every mask
-CHUNK = 2**20  # numbers worked on at a time where a whole data set might not fit into memory
+LARGE = 2**24  # numbers of a factor from which on its statistics are those of a part
 
 
 @dataclass(frozen=True)
@@ -208,46 +208,29 @@ def normalise(trajectories):
     """The same trajectories, with the statistics of continuous states and returns in the factors.
 
     Actions keep mean 0 and standard deviation 1: they live in [-1, 1], and their errors stay
-    readable in raw units.
+    readable in raw units. Of very large data, evenly spaced trajectories stand for all.
     """
     factors = []
     for factor in trajectories.factors:
         if factor.kind == "continuous":
+            some = trajectories[:: 1 + trajectories.values[factor.name].size // LARGE]
+            values, valid = some.values[factor.name], some.valid()
             mean, std, step_std = np.zeros(factor.size), np.ones(factor.size), np.ones(factor.size)
             if factor.group != "ACTION":
-                mean, std = moments(trajectories, factor.name)
-                _, step_std = moments(trajectories, factor.name, np.diff)
-            # a constant dimension has nothing to scale
-            std, step_std = (np.where(x > 1e-6, x, 1.0) for x in (std, step_std))
+                mean, std = moments(values[valid])
+                _, step_std = moments(np.diff(values, axis=1)[valid[:, 1:]])
             mean, std, step_std = (tuple(x.tolist()) for x in (mean, std, step_std))
             factor = replace(factor, mean=mean, std=std, step_std=step_std)
         factors.append(factor)
     return replace(trajectories, factors=factors)
 
 
-def moments(trajectories, name, change=lambda values, axis: values):
-    """Mean and standard deviation (k,) of a factor's entries, in two passes over its chunks.
-
-    change: np.diff, for the differences of neighbouring timesteps instead.
-    """
-    rows, total, squares = 0, 0.0, 0.0
-    for part in chunks(trajectories, name, change):
-        rows, total = rows + len(part), total + part.sum(axis=0, dtype=np.float64)
-    mean = total / max(rows, 1)
-    for part in chunks(trajectories, name, change):
-        squares = squares + np.square(part - mean).sum(axis=0)
-    return mean, np.sqrt(squares / max(rows, 1))
-
-
-def chunks(trajectories, name, change=lambda values, axis: values):
-    """Yield the entries of a factor that are not padding, some trajectories at a time."""
-    array = trajectories.values[name]
-    step = max(1, CHUNK // array[0].size)
-    for first in range(0, len(array), step):
-        values = change(array[first : first + step], axis=1)
-        late = array.shape[1] - values.shape[1]  # a difference belongs to its later timestep
-        t = np.arange(late, array.shape[1])
-        yield values[t < trajectories.lengths[first : first + step, None]]
+def moments(x):
+    """Mean and standard deviation of the rows of x (rows, k); 1 for what is constant."""
+    rows = max(len(x), 1)
+    mean = x.sum(axis=0, dtype=np.float64) / rows
+    std = np.sqrt(np.square(x - mean).sum(axis=0) / rows)
+    return mean, np.where(std > 1e-6, std, 1.0)  # a constant has nothing to scale
 
 
 def sample_windows(values, lengths, batch_size, context, generator):

@@ -16,8 +16,8 @@ Read next: model.py.
 """
 
 import difflib
-import functools
 import re
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -79,31 +79,16 @@ class Batch(NamedTuple):
 # The tasks. Each takes a Batch and returns (see, predict), bool tensors (B, T, 3).
 
 
-def control(batch, i, first_return=False, past_actions=True, known_states=False):
+def control(batch, i=None, first_return=False, past_actions=True, known_states=False):
     """What now? States 0..i-1 and actions 0..i-2 are seen; only action i-1 is predicted.
 
-    known_states: states that are seen as well, (1, T).
+    i: (B,), by default 1..T. first_return: show the return-to-go at t=0. known_states: states that
+    are seen as well, (1, T). past_actions: without them a policy cannot copy its own noise.
     """
+    i = batch.index(1, batch.T) if i is None else i
     t, i = batch.steps(), i[:, None]  # (1, T), (B, 1)
     see = batch.masks((t < i) | known_states, (t < i - 1) & past_actions, first_return)
     return see, batch.masks(False, t == i - 1)
-
-
-def behavior_cloning(batch):
-    return control(batch, batch.index(1, batch.T))
-
-
-def reward_conditioned(batch):
-    return control(batch, batch.index(1, batch.T), first_return=True)
-
-
-def behavior_cloning_states(batch):
-    """Behaviour cloning from states alone: past actions mislead a clone of a noisy demonstrator."""
-    return control(batch, batch.index(1, batch.T), past_actions=False)
-
-
-def reward_conditioned_states(batch):
-    return control(batch, batch.index(1, batch.T), first_return=True, past_actions=False)
 
 
 def goal_conditioned(batch):
@@ -114,7 +99,7 @@ def goal_conditioned(batch):
 def waypoint(batch):
     t, T = batch.steps(), batch.T
     waypoints = (t == 0) | (t == T // 3) | (t == 2 * T // 3) | (t == T - 1)
-    return control(batch, batch.index(1, T), known_states=waypoints)
+    return control(batch, known_states=waypoints)
 
 
 def future(batch):
@@ -162,14 +147,6 @@ def random(batch, first_return=None):
     return batch.masks(~states, ~actions, first_return), batch.masks(states, actions)
 
 
-def random_bc(batch):
-    return random(batch, first_return=False)
-
-
-def random_rc(batch):
-    return random(batch, first_return=True)
-
-
 def span(batch, a=None, b=None):
     """States a..b-1 and actions max(a-1, 0)..b-1 are hidden; a < b are drawn if not given."""
     if a is None:
@@ -184,34 +161,36 @@ def span(batch, a=None, b=None):
     return batch.masks(~states, ~actions), batch.masks(states, actions)
 
 
-def dt_bc(batch, first_return=False, past_actions=True):
-    """Everything is shown and every action predicted: only for a causal model is that a question."""
+def every_action(batch, first_return=False, past_actions=True):
+    """All is shown, and every action predicted: to a causal model alone is that a question."""
     return batch.masks(True, past_actions, first_return), batch.masks(False, True)
 
 
-def dt_rc(batch):
-    return dt_bc(batch, first_return=True)
-
-
-def dt_bc_states(batch):
-    """Every action predicted from states alone, as behavior_cloning_states."""
-    return dt_bc(batch, past_actions=False)
-
-
-def dt_rc_states(batch):
-    return dt_bc(batch, first_return=True, past_actions=False)
-
-
 TASKS = {
-    task.__name__: task
-    for task in (
-        behavior_cloning, reward_conditioned, goal_conditioned, waypoint, past, future,
-        forward_dynamics, backward_dynamics, inverse_dynamics,
-        behavior_cloning_states, reward_conditioned_states,
-        random, random_bc, random_rc, span,
-        dt_bc, dt_rc, dt_bc_states, dt_rc_states,
-    )
-}  # fmt: skip
+    # control: what now?
+    "behavior_cloning": control,
+    "reward_conditioned": partial(control, first_return=True),
+    "behavior_cloning_states": partial(control, past_actions=False),
+    "reward_conditioned_states": partial(control, first_return=True, past_actions=False),
+    "goal_conditioned": goal_conditioned,
+    "waypoint": waypoint,
+    # inference: what else happened?
+    "past": past,
+    "future": future,
+    "forward_dynamics": forward_dynamics,
+    "backward_dynamics": backward_dynamics,
+    "inverse_dynamics": inverse_dynamics,
+    # anything at all
+    "random": random,
+    "random_bc": partial(random, first_return=False),
+    "random_rc": partial(random, first_return=True),
+    "span": span,
+    # what Decision-GPT is trained on: every action of a window at once
+    "dt_bc": every_action,
+    "dt_rc": partial(every_action, first_return=True),
+    "dt_bc_states": partial(every_action, past_actions=False),
+    "dt_rc_states": partial(every_action, first_return=True, past_actions=False),
+}
 EIGHT = (  # the columns of the paper's heatmap, and what "all" mixes
     "behavior_cloning", "reward_conditioned", "goal_conditioned", "waypoint",
     "past", "future", "forward_dynamics", "backward_dynamics",
@@ -314,7 +293,7 @@ class Traits(NamedTuple):
     causal: bool  # it asks for actions alone, given nothing that comes later
 
 
-@functools.cache
+@cache
 def traits(name):
     """The Traits of one task, from 500 balanced draws of it."""
     match = SPAN.fullmatch(name)

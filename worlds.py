@@ -286,17 +286,20 @@ def stage(dataset, env_id, n, seed, factors):
 
 def describe(trajectories):
     """A few lines on what a data set holds: counts, lengths, the range of each factor, returns."""
-    lengths = trajectories.lengths
+    lengths, valid = trajectories.lengths, trajectories.valid()
     steps = f"{lengths.min()} to {lengths.max()} steps, {lengths.sum()} in all"
     lines = [f"{len(trajectories)} trajectories of {steps}"]
     for factor in trajectories.factors:
-        ranges = [(part.min(), part.max()) for part in data.chunks(trajectories, factor.name)]
-        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-        size = f"{factor.size} {'classes' if factor.kind == 'categorical' else 'dimensions'}"
-        about = f"{factor.name:14s} {factor.group:7s} {size:14s}"
+        array, unit = trajectories.values[factor.name], "classes"
+        where = valid
+        if factor.kind == "continuous":
+            where, unit = valid[..., None], "dimensions"
+        low = array.min(where=where, initial=array.flat[0])
+        high = array.max(where=where, initial=array.flat[0])
+        about = f"{factor.name:14s} {factor.group:7s} {f'{factor.size} {unit}':14s}"
         lines.append(f"  {about} from {low:.4g} to {high:.4g}")
         if factor.group == "RETURN" and factor.kind == "continuous":
-            total = trajectories.values[factor.name][:, 0, 0].astype(np.float64)
+            total = array[:, 0, 0].astype(np.float64)
             low, high = total.min(), total.max()
             lines.append(f"  return: {total.mean():.4g} on average, from {low:.4g} to {high:.4g}")
     return "\n".join(lines)
