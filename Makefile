@@ -1,25 +1,30 @@
 # make demo        train the main experiment (about 2 minutes), evaluate it, draw its loss curves
 # make demo-maze   the same in Maze2D (about 6 minutes)
 # make test        the linter, the formatter (checking only) and the whole test suite
-# Each first makes .venv with everything that it needs. PYTHON=python3.12 make demo takes another interpreter.
+# make quick       the tests of masks, leaks and the loss, and one short training run
+# Each first makes .venv with everything that it needs. PYTHON=python3.12 takes another interpreter.
 
 PYTHON ?= python3
+WORKERS ?= 2
 BIN = .venv/bin
 
-.PHONY: demo demo-maze test clean
+.PHONY: demo demo-maze test quick clean
 demo: .venv/ready
 	$(BIN)/python train.py config/minigrid_random.py --out_dir=out/demo
 	$(BIN)/python evaluate.py --out_dir=out/demo
-	$(BIN)/python plot.py curves out/demo
+	$(BIN)/python plot.py --figure=curves --out_dir=out/demo
 
 demo-maze: .venv/ready
 	$(BIN)/python train.py config/maze2d_bc.py --out_dir=out/demo-maze
 	$(BIN)/python evaluate.py --out_dir=out/demo-maze --rollouts=1000
-	$(BIN)/python plot.py curves out/demo-maze
+	$(BIN)/python plot.py --figure=curves --out_dir=out/demo-maze
 
 test: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist=worksteal
+
+quick: .venv/ready
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist=worksteal -m quick
 
 .venv/ready: requirements.txt requirements-maze.txt
 	$(PYTHON) -m venv .venv

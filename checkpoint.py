@@ -97,7 +97,7 @@ def from_plain(saved):
     return network
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The folder of a run: ckpt.pt, best.pt, config.json and log.csv belong together
 
 RUN = ("ckpt.pt", "best.pt", "log.csv", "config.json", "eval.json", "rollouts.json")

@@ -1,16 +1,16 @@
 """DoorKey: a small MiniGrid world in which an agent fetches a key, opens a door and walks to a goal.
 
-MiniGrid's own engine is the truth: DoorKeyEnv below is an ordinary MiniGrid environment with a fixed layout and four
-moves. It is stepped once in every reachable state (77 of them for size 6), which gives a table of transitions; all
-simulation is then numpy look-ups in that table, many trajectories at a time, and bayes.py does exact inference with it.
+MiniGrid's own engine is the truth: DoorKeyEnv below is an ordinary MiniGrid environment with a fixed
+layout and four moves. It is stepped once in every reachable state (77 of them for size 6), which
+gives a table of transitions. All simulation is then numpy look-ups in that table, many trajectories
+at a time, and bayes.py does exact inference with it.
 
-    python doorkey.py        # draw the world, time the table and 2,000 trajectories
+    python doorkey.py        # draw the world, and count its states
 
-Read next: data.py (what a data set is), then masks.py.
+Read next: bayes.py. Before this: data.py.
 """
 
 import os
-import time
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,14 +18,14 @@ import numpy as np
 
 from data import Factor, Trajectories
 
-os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # MiniGrid imports pygame, which greets on stdout
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # or MiniGrid's pygame greets on stdout
 from minigrid.core.grid import Grid
 from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Door, Goal, Key
 from minigrid.minigrid_env import MiniGridEnv
 
 LENGTH = 10  # every trajectory has ten steps: reaching the goal does not end it
-MOVES = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])  # right, down, left, up: MiniGrid's directions, (x, y) with y down
+MOVES = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])  # (x, y): right, down, left, up; y is down
 WALL_X = {6: 3, 16: 5}  # column of the inner wall; its door is at y = 1
 RETURN_OFFSET = {6: 6, 16: 10}  # class of a return-to-go = its value + offset
 RETURN_CLASSES = {6: 17, 16: 21}
@@ -34,25 +34,25 @@ BETA_PROBABILITIES = np.array([0.3, 0.6, 0.1])
 
 
 class DoorKeyEnv(MiniGridEnv):
-    """DoorKey on MiniGrid's engine, in four direction-free moves. size: width of the grid with its outer walls, 6 or 16."""
+    """DoorKey on MiniGrid's engine, in four direction-free moves. size: with the outer walls."""
 
     def __init__(self, size=6):
-        self.wall_x = WALL_X[size]
-        super().__init__(MissionSpace(lambda: "fetch the key, open the door, go to the goal"), grid_size=size)
+        mission = MissionSpace(lambda: "fetch the key, open the door, go to the goal")
+        super().__init__(mission, grid_size=size)
 
     def _gen_grid(self, width, height):
         self.grid = Grid(width, height)
         self.grid.wall_rect(0, 0, width, height)
-        self.grid.vert_wall(self.wall_x, 0)
+        self.grid.vert_wall(WALL_X[width], 0)
         self.door, self.key = Door("yellow", is_locked=True), Key("yellow")
-        self.put_obj(self.door, self.wall_x, 1)
+        self.put_obj(self.door, WALL_X[width], 1)
         self.put_obj(Goal(), width - 2, height - 2)
-        left = dict(top=(1, 1), size=(self.wall_x - 1, height - 2))
+        left = dict(top=(1, 1), size=(WALL_X[width] - 1, height - 2))
         self.place_obj(self.key, **left)
         self.place_agent(**left)
 
     def gen_obs(self):
-        """The whole state (agent cell, key cell, key held, door open): this world's observation, not an egocentric view."""
+        """The whole state (agent cell, key cell, key held, door open), not an egocentric view."""
         agent = cell_index(*self.agent_pos, self.width)
         held = self.carrying is not None
         key = agent if held else cell_index(*self.key.cur_pos, self.width)
@@ -69,7 +69,7 @@ class DoorKeyEnv(MiniGridEnv):
         self.door.is_open, self.door.is_locked = bool(door_open), not door_open
 
     def move(self, direction):
-        """One of our actions: turn, take a key that is in front, go; if the way is barred, toggle what bars it and go."""
+        """One of our actions: turn, take a key that is in front, go; if barred, toggle and go."""
         self.agent_dir = direction
         self.step(self.actions.pickup)
         before = self.agent_pos
@@ -81,7 +81,7 @@ class DoorKeyEnv(MiniGridEnv):
 
 
 def cell_index(x, y, size=6):
-    """Class of the interior cell at MiniGrid coordinates (x, y), each 1..size-2: column by column."""
+    """Class of the cell at MiniGrid coordinates (x, y), each 1..size-2: column by column."""
     return (x - 1) * (size - 2) + (y - 1)
 
 
@@ -104,12 +104,12 @@ class Table(NamedTuple):
 
 @lru_cache
 def table(size=6):
-    """Step MiniGrid itself in every reachable state, from all starts. size: 6 or 16. Raises ValueError for others."""
+    """The Table of a size, 6 or 16: MiniGrid stepped in every state. Raises ValueError for others."""
     if size not in WALL_X:
-        raise ValueError(f"DoorKey has no size {size}; sizes are {', '.join(map(str, WALL_X))}")
+        raise ValueError(f"DoorKey has no size {size}; sizes are 6 and 16")
     env = DoorKeyEnv(size)
     env.reset(seed=0)
-    left = [cell_index(x, y, size) for x in range(1, env.wall_x) for y in range(1, size - 1)]
+    left = range(cell_index(WALL_X[size], 1, size))  # the cells left of the inner wall
     states = [(agent, key, 0, 0) for agent in left for key in left if agent != key]
     number = {state: i for i, state in enumerate(states)}
     starts, successor = np.arange(len(states)), []
@@ -123,38 +123,38 @@ def table(size=6):
                 states.append(after)
             row.append(number[after])
         successor.append(row)
-    states, successor = np.array(states), np.array(successor)
-    cells = (size - 2) ** 2
+    states, successor, cells = np.array(states), np.array(successor), (size - 2) ** 2
     index = np.full((cells, cells, 2, 2), -1)
     index[tuple(states.T)] = np.arange(len(states))
-    return Table(size, states, successor, _distance(states, size), _policy(states, size), starts, index)
+    distance, policy = _distance(states[:, 0], size), _policy(states, size)
+    return Table(size, states, successor, distance, policy, starts, index)
 
 
-def _distance(states, size):
-    """(S,) Manhattan distance to the goal, through the door for those left of the wall."""
-    x, y = cell_xy(states[:, 0], size)
-    wall, goal = WALL_X[size], size - 2
-    right = lambda x, y: np.abs(x - goal) + np.abs(y - goal)
-    door = 1 + right(wall + 1, 1)
-    left = 1 + np.abs(x - (wall - 1)) + np.abs(y - 1) + door
-    return np.where(x > wall, right(x, y), np.where(x == wall, door, left))
+def _distance(agent, size):
+    """(S,) steps from the agent's cells (S,) to the goal, in the corner (size-2, size-2)."""
+    x, y = cell_xy(agent, size)
+    goal = size - 2
+    # From left of the wall the way leads up to the door's row, y = 1, and then down.
+    vertical = np.where(x < WALL_X[size], (y - 1) + (goal - 1), goal - y)
+    return goal - x + vertical
 
 
 def _policy(states, size):
-    """(3, S, 4) the demonstrator: softmax(beta * gain), gain = decrease of the Manhattan distance to its subgoal.
+    """(3, S, 4) the demonstrator: softmax(beta * gain) over its actions.
 
-    It plans with coordinates clamped to [0, size-2], so it believes that it can step into the outer walls at 0:
-    a quirk of the original's planner that shapes the data, kept for that reason.
+    gain: the decrease of the Manhattan distance to the subgoal: the key, the door, then the goal.
+    It plans with coordinates clamped to [0, size-2], so it believes that it can step into the outer
+    walls at 0: a quirk of the original's planner, kept because it shapes the data.
     """
     wall, goal = WALL_X[size], size - 2
-    here = np.stack(cell_xy(states[:, 0], size), axis=-1)  # (S, 2)
-    key = np.stack(cell_xy(states[:, 1], size), axis=-1)
+    agent, key = (np.stack(cell_xy(states[:, i], size), axis=-1) for i in (0, 1))  # (S, 2)
     held, door_open = states[:, 2:3], states[:, 3:4]
-    subgoal = np.where(door_open, [goal, goal], np.where(held, [wall, 1], key))[:, None]  # (S, 1, 2)
-    there = np.clip(here[:, None] + MOVES, 0, goal)  # (S, 4, 2)
-    barred = (there[..., 0] == wall) & (there[..., 1] > 1)  # (wall, 0) is outer wall: the planner walks there
-    there = np.where(barred[..., None], here[:, None], there)
-    gain = np.abs(here[:, None] - subgoal).sum(-1) - np.abs(there - subgoal).sum(-1)  # (S, 4)
+    subgoal = np.where(door_open, [goal, goal], np.where(held, [wall, 1], key))
+    here, subgoal = agent[:, None], subgoal[:, None]  # (S, 1, 2)
+    there = np.clip(here + MOVES, 0, goal)  # (S, 4, 2)
+    barred = (there[..., 0] == wall) & (there[..., 1] > 1)  # not at y = 0: see above
+    there = np.where(barred[..., None], here, there)
+    gain = np.abs(here - subgoal).sum(-1) - np.abs(there - subgoal).sum(-1)  # (S, 4)
     weight = np.exp(BETAS[:, None, None] * gain)
     return weight / weight.sum(axis=-1, keepdims=True)
 
@@ -171,9 +171,9 @@ def factors(size=6):
 
 
 def make_dataset(n, seed, size=6):
-    """n demonstrations of ten steps, without a Python loop over them: Trajectories with L = 10.
+    """n demonstrations of ten steps as Trajectories.
 
-    One row of uniform numbers makes one trajectory, so the first trajectories of a larger data set are the smaller one's.
+    One row of uniform numbers makes one trajectory, so a larger data set begins with a smaller one.
     """
     world = table(size)
     uniform = np.random.default_rng(seed).random((n, 2 + LENGTH))
@@ -186,53 +186,46 @@ def make_dataset(n, seed, size=6):
         state = world.successor[state, action]
         actions.append(action)
         visited.append(state)
-    visited, actions = np.stack(visited, axis=1), np.stack(actions, axis=1)  # (n, 11), (n, 10)
+    visited = np.stack(visited, axis=1)  # (n, 11)
+    agent_pos, key_pos, _, _ = np.moveaxis(world.states[visited[:, :-1]], -1, 0)
     distance = world.distance[visited]
-    return Trajectories(
-        factors(size),
-        {
-            "agent_pos": world.states[visited[:, :-1], 0],
-            "key_pos": world.states[visited[:, :-1], 1],
-            "action": actions,
-            "return_to_go": distance[:, :-1] - distance[:, -1:] + RETURN_OFFSET[size],
-        },
-        world="doorkey" if size == 6 else f"doorkey{size}",
-    )
+    values = {
+        "agent_pos": agent_pos,
+        "key_pos": key_pos,
+        "action": np.stack(actions, axis=1),
+        "return_to_go": distance[:, :-1] - distance[:, -1:] + RETURN_OFFSET[size],
+    }
+    return Trajectories(factors(size), values, world="doorkey" if size == 6 else "doorkey16")
 
 
 def valid_transitions(values, size=6):
     """Which transitions of trajectories its dynamics allow: (N, T-1) bool.
 
-    values: {"agent_pos", "key_pos", "action": (N, T) integer arrays}. Whether the key is held and the door open is not
-    among the factors, and need not be known: the key is held where the agent is, and its holder passes a closed door
-    as an open one, so all states of the same cells lead to the same cells (a test says so).
+    values: {"agent_pos", "key_pos", "action": (N, T) integer arrays}. Whether the key is held and
+    the door open need not be known: the key is held where the agent is, and its holder passes a
+    closed door as an open one, so all states of the same cells lead to the same cells.
     """
-    world, (agent_pos, key_pos, action) = table(size), (values[name] for name in ("agent_pos", "key_pos", "action"))
-    states = world.index[agent_pos, key_pos].reshape(*agent_pos.shape, 4).max(axis=-1)  # (N, T), -1: unreachable
+    world = table(size)
+    agent_pos, key_pos, action = (values[name] for name in ("agent_pos", "key_pos", "action"))
+    states = world.index[agent_pos, key_pos].max(axis=(-2, -1))  # (N, T), -1: unreachable
     after = world.states[world.successor[states[:, :-1], action[:, :-1]]]  # (N, T-1, 4)
     arrives = (after[..., 0] == agent_pos[:, 1:]) & (after[..., 1] == key_pos[:, 1:])
     return arrives & (states[:, :-1] >= 0)
 
 
 def step(agent_pos, key_pos, has_key, door_open, action, size=6):
-    """One move in any number of states at once. Arguments: arrays of one shape (cells as classes); returns the next four.
+    """One move in any number of states at once: arrays of one shape, cells as classes.
 
-    Raises ValueError for a state that cannot be reached or an action outside 0..3.
+    Returns the next four. Raises ValueError for a state that cannot be reached, or no action.
     """
     world = table(size)
-    agent_pos, key_pos, has_key, door_open, action = (np.asarray(a, dtype=np.int64) for a in
-                                                      (agent_pos, key_pos, has_key, door_open, action))  # fmt: skip
-    for name, array, classes in (("agent_pos", agent_pos, (size - 2) ** 2), ("key_pos", key_pos, (size - 2) ** 2),
-                                 ("has_key", has_key, 2), ("door_open", door_open, 2), ("action", action, 4)):  # fmt: skip
-        if array.size and not (0 <= array.min() and array.max() < classes):
-            raise ValueError(f"{name} has a value outside 0..{classes - 1}")
-    state = world.index[agent_pos, key_pos, has_key, door_open]
+    # numpy refuses an index outside the array.
+    look_up = lambda array, index: array.ravel()[np.ravel_multi_index(index, array.shape)]
+    state = look_up(world.index, (agent_pos, key_pos, has_key, door_open))
     if (state < 0).any():
-        raise ValueError(
-            "a state cannot be reached: the key is held or where it lay, and the door opens for its holder"
-        )
-    after = world.states[world.successor[state, action]]
-    return after[..., 0], after[..., 1], after[..., 2], after[..., 3]
+        raise ValueError("a state cannot be reached: its key or its door does not fit the rest")
+    after = look_up(world.successor, (state, action))
+    return tuple(np.moveaxis(world.states[after], -1, 0))
 
 
 class DoorKey:
@@ -252,20 +245,21 @@ class DoorKey:
         return self.table.states[self.state, :2]
 
     def start_at(self, values):
-        """Begin all n episodes at one start: {"agent_pos", "key_pos": a class}. Raises ValueError if it is none."""
-        state = self.table.index[int(values["agent_pos"]), int(values["key_pos"]), 0, 0]
+        """Begin all n episodes at one start, {"agent_pos", "key_pos": a class}, or ValueError."""
+        agent, key = int(values["agent_pos"]), int(values["key_pos"])
+        state = self.table.index[agent, key, 0, 0]
         if state < 0:
-            cells = f"agent_pos={values['agent_pos']}, key_pos={values['key_pos']}"
-            raise ValueError(f"no episode begins with {cells}: both lie left of the wall, on different cells")
+            rule = "both lie left of the wall, on different cells"
+            raise ValueError(f"no episode begins with agent_pos={agent}, key_pos={key}: {rule}")
         self.state = np.full(self.n, state)
 
     def step(self, action):
-        """action: (n,) classes. Returns the observation (n, 2) and the reward (n,): the fall of the distance to the goal."""
-        after = self.table.successor[self.state, action]
-        reward = self.table.distance[self.state] - self.table.distance[after]
-        self.state = after
-        self.at_goal |= self.table.distance[after] == 0
-        return self.table.states[after, :2], reward
+        """Move by classes (n,); returns the observation (n, 2) and the reward (n,): steps gained."""
+        before = self.table.distance[self.state]
+        self.state = self.table.successor[self.state, action]
+        distance = self.table.distance[self.state]
+        self.at_goal |= distance == 0
+        return self.table.states[self.state, :2], before - distance
 
     def observe(self):
         """{state factor: (n,) classes}."""
@@ -273,7 +267,7 @@ class DoorKey:
         return {"agent_pos": agent, "key_pos": key}
 
     def report(self):
-        """What the episodes came to, besides their return: {"key", "door", "goal": (n,) whether it was ever reached}."""
+        """What the episodes came to: {"key", "door", "goal": (n,) whether it was ever reached}."""
         held, door_open = self.table.states[self.state, 2:].T
         return {"key": held, "door": door_open, "goal": self.at_goal}
 
@@ -284,33 +278,27 @@ class DoorKey:
 
     def start_features(self):
         """(n, 4) coordinates of agent and key, to find training trajectories with a similar start."""
-        return self._coordinates(*self.table.states[self.state, :2].T)
+        return self._coordinates(self.observe())
 
     def dataset_features(self, trajectories):
         """(N, 4) the same of the starts of a data set."""
-        return self._coordinates(trajectories.values["agent_pos"][:, 0], trajectories.values["key_pos"][:, 0])
+        return self._coordinates({name: x[:, 0] for name, x in trajectories.values.items()})
 
     def dataset_returns(self, trajectories):
         """(N,) returns of the trajectories of a data set."""
         return trajectories.values["return_to_go"][:, 0] - RETURN_OFFSET[self.table.size]
 
-    def _coordinates(self, agent, key):
-        return np.stack(cell_xy(agent, self.table.size) + cell_xy(key, self.table.size), axis=-1)
+    def _coordinates(self, values):
+        agent, key = (cell_xy(values[name], self.table.size) for name in ("agent_pos", "key_pos"))
+        return np.stack(agent + key, axis=-1)
 
 
 def main():
-    env = DoorKeyEnv(6)
+    env = DoorKeyEnv()
     env.reset(seed=0)
-    print(env.pprint_grid(), "\n")
-    for size in (6, 16):
-        begin = time.perf_counter()
-        states = len(table(size).states)
-        tabulated = time.perf_counter()
-        make_dataset(2000, seed=0, size=size)
-        made = time.perf_counter() - tabulated
-        print(
-            f"size {size}: {states} states tabulated in {tabulated - begin:.2f} s, 2,000 trajectories in {made:.3f} s"
-        )
+    print(env.pprint_grid())
+    for size in WALL_X:
+        print(f"size {size}: {len(table(size).states)} reachable states")
 
 
 if __name__ == "__main__":

@@ -23,15 +23,15 @@ import masks
 import model
 import worlds
 
-# ---- settings --------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
 out_dir = "out/minigrid_random"  # a folder that train.py made
 split = "test"  # trajectories that training saw nothing of; "val": those that chose the checkpoint
 tasks = ""  # e.g. "past,future"; empty: the paper's eight and the trained ones, as the model can
 sequences = 5000  # questions per task
 seed = 12345  # of the masks
-device = "cpu"
+device = "cpu"  # or "cuda"
 threads = 1  # CPU threads (0: torch's choice)
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 CHUNK = 250  # sequences that answer() computes at a time: more would not stay in the cache
 VALIDATION_SEED = 999  # of the masks of validation during training

@@ -66,7 +66,7 @@ ALLOWED = {
 } | dict.fromkeys(("context", "n_head", "n_embd", "n_ff", "max_timestep"), (1, math.inf))
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The block of the transformer
 
 
@@ -168,7 +168,7 @@ def take(x, at):
     return x if at is None else gather(x, at[:, None])
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # From factors to numbers
 
 
@@ -227,7 +227,7 @@ class Features(nn.Module):
         return torch.cat([x, phase.sin().flatten(-2), phase.cos().flatten(-2)], dim=-1)
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The models
 
 
@@ -369,7 +369,7 @@ def configure_optimizer(network, learning_rate, weight_decay):
     return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The outputs as distributions, and the loss. A new head is a change of this section alone.
 #
 # A categorical factor has logits. A continuous one has a mean (squared error), a median (absolute

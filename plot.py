@@ -1,114 +1,118 @@
-"""Figures: every picture that the README shows is drawn here, from results files.
+"""Figures: training curves, the exact posterior beside a model's, and the answers of sample.py.
 
-    python plot.py curves out/minigrid_random        # loss curves of one or more runs, to curves.png in the first folder
-    python plot.py posterior out/minigrid_infinite   # the exact posterior over the grid beside the model's
+    python plot.py --figure=curves --out_dir=out/minigrid_random     # A,B compares several runs
+    python plot.py --figure=posterior --out_dir=out/minigrid_infinite
 
-Read next: sample.py, which draws answers to single questions.
+Probability is colour, from light to dark along one perceptually uniform map, so that a print in
+grey says as much. DoorKey: grids of where agent and key may be, and a square for the action, whose
+four triangles are its directions. Maze2D: the fan of sampled paths, coloured by time.
+A new world is drawn by one function here, and a line in answer(). Before this: sample.py.
 """
 
 import csv
+import itertools
+import math
 import os
-import sys
 
 import matplotlib
 
-import configurator
-
 matplotlib.use("Agg")  # figures go to files: no display is needed
 import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
+from PIL import Image
 
-LINE_STYLES = ("-", "--", ":", "-.")
+import bayes
+import checkpoint
+import configurator
+import doorkey
+import evaluate
+import masks
+import maze2d
+import worlds
+
+# ---- settings ------------------------------------------------------------------------------------
+figure = "curves"  # "curves": losses against steps; "posterior": exact and a model's (DoorKey)
+out_dir = "out/minigrid_random"  # a run, or several, A,B; the figure goes into the first
+trajectory = 5  # of the posterior: which test trajectory
+task = "span(3,8)"  # of the posterior: what is hidden of it
+# --------------------------------------------------------------------------------------------------
+
+COLORS = matplotlib.colormaps["viridis"]  # of runs
+PLASMA, MAGMA = matplotlib.colormaps["plasma"], matplotlib.colormaps["magma_r"]
+TIME = ListedColormap(PLASMA(np.linspace(0, 0.88, 256)))  # without the yellow, too light on white
+SHADES = ["white", *MAGMA(np.linspace(0.12, 1, 12))]
+PROBABILITY = LinearSegmentedColormap.from_list("probability", SHADES)  # white 0, black 1
+GREY, TEAL = "0.45", "#00a896"
+SEEN = {"marker": "o", "linestyle": "", "color": TEAL, "markeredgecolor": "white", "markersize": 7}
+TRUTH = SEEN | {"marker": "X"}
+FAN, FRAMES = 200, 40  # paths drawn, and pictures of an animation, at most
+
+plt.rc("font", size=9)
+plt.rc("axes", titlesize=10, titlelocation="left", edgecolor=GREY)
+plt.rc("axes.spines", top=False, right=False)
+plt.rc("xtick", color=GREY, labelsize=8)
+plt.rc("ytick", color=GREY, labelsize=8)
+plt.rc("legend", frameon=False)
+plt.rc("figure.constrained_layout", use=True)
+
+
+# --------------------------------------------------------------------------------------------------
+# Training curves
 
 
 def curves(folders):
-    """Validation loss of every task against steps, a panel per task, with a dashed line at the Bayes limit if it is known."""
+    """A panel per task: validation loss against steps, with a dashed line at the exact limit."""
     logs = [read_log(folder) for folder in folders]
-    tasks = [name for name in logs[0][0] if name not in ("iter", "lr", "train_loss") and not name.endswith("_gap")]
+    skipped = ("iter", "lr", "train_loss")
+    tasks = [name for name in logs[0][0] if name not in skipped and not name.endswith("_gap")]
     columns = min(4, len(tasks))
-    lines = -(-len(tasks) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(3.4 * columns, 2.6 * lines), squeeze=False, constrained_layout=True
-    )
-    for ax, task in zip(axes.flat, tasks):
-        for number, (folder, log) in enumerate(zip(folders, logs)):
-            rows = [row for row in log if row.get(task)]
-            steps, values = [int(row["iter"]) for row in rows], [float(row[task]) for row in rows]
-            ax.plot(
-                steps, values, LINE_STYLES[number % 4], color="black", label=os.path.basename(os.path.normpath(folder))
-            )
-        gap = logs[0][-1].get(f"{task}_gap")
-        if gap:
-            limit = float(logs[0][-1][task]) - float(gap)
-            ax.axhline(limit, color="grey", linestyle=(0, (5, 3)))
-            ax.annotate(f"Bayes limit {limit:.2f}", (0.98, limit), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                        color="dimgrey", fontsize=8)  # fmt: skip
-        ax.set_title(task.replace("_", " "), fontsize=10)
-        ax.set_xlabel("training step", fontsize=8)
-        ax.tick_params(labelsize=8)
+    lines = math.ceil(len(tasks) / columns)
+    size = (2.9 * columns, 2.2 * lines + 0.3)
+    fig, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
+    for ax, name in zip(axes.flat, tasks):
+        draw_curve(ax, name, folders, logs)
     for ax in list(axes.flat)[len(tasks) :]:
         ax.axis("off")
-    axes[0, 0].set_ylabel("validation loss", fontsize=8)
+    fig.supxlabel("training step", fontsize=9)
+    played = any(name.startswith("return_") for name in tasks)
+    fig.supylabel("validation loss" + ", and return of episodes" * played, fontsize=9)
     if len(folders) > 1:
-        axes[0, 0].legend(fontsize=7)
-    save(figure, os.path.join(folders[0], "curves.png"))
+        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+    save(fig, os.path.join(folders[0], "curves.png"))
 
 
-def posterior(folders, number=5, hidden=(3, 8)):
-    """One DoorKey trajectory with a hidden middle: where agent and key may be, by exact inference and by a model."""
-    import bayes
-    import doorkey
-    import evaluate
-    import masks
-    from model import load
-
-    model, config = load(folders[0]), evaluate.read_config(folders[0])
-    if not config["dataset"].startswith("doorkey"):
-        raise ValueError(f"{folders[0]} was trained on {config['dataset']}: only DoorKey has an exact posterior")
-    one = evaluate.evaluation_set(config["dataset"], config["num_trajectories"], config["data_seed"], "test")[
-        number : number + 1
-    ]
-    see, _ = masks.draw("span({},{})".format(*hidden), 1, doorkey.LENGTH, evaluate.torch.Generator())
-    exact = bayes.posterior(one, see)
-    outputs = evaluate.answer(model, one.tensors(), see)
-    learned = {name: y.softmax(dim=-1).numpy() for name, y in outputs.items()}
-    rows = [("agent", "exact", exact["agent_pos"]), ("agent", "model", learned["agent_pos"]),
-            ("key", "exact", exact["key_pos"]), ("key", "model", learned["key_pos"])]  # fmt: skip
-    size = one.factors[0].size ** 0.5 + 2
-    figure, axes = plt.subplots(
-        len(rows), doorkey.LENGTH, figsize=(1.25 * doorkey.LENGTH, 1.4 * len(rows)), constrained_layout=True
-    )
-    for line, (what, who, probability) in zip(axes, rows):
-        for t, ax in enumerate(line):
-            truth, shown = one.values[f"{what}_pos"][0, t], see[0, t, masks.STATE]
-            # a model's outputs for what it is shown mean nothing: the exact posterior of that is a certainty
-            draw_grid(
-                ax, int(size), exact[f"{what}_pos"][0, t] if shown else probability[0, t], truth if shown else None
-            )
-            if not shown:
-                ax.plot(*doorkey.cell_xy(truth, int(size)), "x", color="red", markersize=6)
-        line[0].set_ylabel(f"{what}\n{who}", fontsize=10)
-    for t, ax in enumerate(axes[0]):
-        ax.set_title(f"t={t}" + ("" if see[0, t, masks.STATE] else " hidden"), fontsize=9)
-    figure.suptitle("darker: more probable; red cross: where it really was while hidden; dot: seen", fontsize=9)
-    save(figure, os.path.join(folders[0], "posterior.png"))
-
-
-def draw_grid(ax, size, probability, seen=None):
-    """The DoorKey grid with probabilities (cells,) in grey, walls hatched, D the door, G the goal, a dot at a seen cell."""
-    import doorkey
-
-    cells = probability.reshape(size - 2, size - 2).T  # columns of cells to an image of rows
-    ax.imshow(cells, cmap="Greys", vmin=0, vmax=1, extent=(0.5, size - 1.5, size - 1.5, 0.5))
-    wall = doorkey.WALL_X[size]
-    ax.add_patch(
-        plt.Rectangle((wall - 0.5, 1.5), 1, size - 3, hatch="////", facecolor="none", edgecolor="grey", linewidth=0)
-    )
-    ax.text(wall, 1, "D", ha="center", va="center", fontsize=7, color="steelblue")
-    ax.text(size - 2, size - 2, "G", ha="center", va="center", fontsize=7, color="steelblue")
-    if seen is not None:
-        ax.plot(*doorkey.cell_xy(seen, size), "o", color="white", markeredgecolor="black", markersize=5)
-    ax.set_xticks([])
-    ax.set_yticks([])
+def draw_curve(ax, name, folders, logs):
+    """One column of the logs of some runs."""
+    later = []  # all but the first evaluation, of an untrained model, which would squeeze the rest
+    for number, (folder, log) in enumerate(zip(folders, logs)):
+        rows = [row for row in log if row.get(name)]
+        steps, values = [int(row["iter"]) for row in rows], [float(row[name]) for row in rows]
+        color = COLORS(0.75 * number / max(1, len(folders) - 1))
+        style = ("-", "--", "-.", ":")[number % 4]
+        label = os.path.basename(os.path.normpath(folder))
+        ax.plot(steps, values, style, color=color, linewidth=1.8, label=label)
+        later += values[1:] or values
+    low, high = min(later), max(later)
+    last = logs[0][-1]
+    if last.get(f"{name}_gap"):
+        limit = float(last[name]) - float(last[f"{name}_gap"])
+        ax.axhline(limit, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
+        text = f"exact limit {limit:.2f}"
+        where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        font = {"ha": "right", "va": "top", "color": GREY, "fontsize": 8}
+        ax.annotate(text, (1, limit), (0, -3), **where, **font)
+        low = min(low, limit)
+    room = max(high - low, 1e-3)
+    ax.set_ylim(low - 0.2 * room, high + 0.25 * room)
+    ax.set_title(name.replace("_", " "))
+    ax.grid(axis="y", color="0.92")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k
 
 
 def read_log(folder):
@@ -119,7 +123,7 @@ def read_log(folder):
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        [float(text) for row in rows for text in row.values() if text]
+        [float(text) for row in rows for text in row.values() if text]  # all are numbers
     except (csv.Error, ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a log as train.py writes it: {error}") from None
     if not rows:
@@ -127,21 +131,256 @@ def read_log(folder):
     return rows
 
 
-def save(figure, path):
-    """Write a figure beside its place and rename it."""
-    with configurator.beside(path) as unfinished:
-        figure.savefig(unfinished, dpi=110, format="png")
-    plt.close(figure)
+# --------------------------------------------------------------------------------------------------
+# Answers
+
+
+def check_path(path):
+    """Raise ValueError for a file that cannot become a picture."""
+    if not path.endswith((".png", ".gif")):
+        raise ValueError(f"picture={path!r} must end in .png, or in .gif for an animation")
+
+
+def answer(path, world, asked, answers, drawn=None, known=None, truth=None):
+    """Draw what was answered to a query of sample.py (its row 0), as its world is drawn.
+
+    answers: {label: {factor: (B, T, classes or k)}}; drawn: samples {factor: (n, steps) or
+    (n, steps, k)} or None; known: {factor: (steps,) bool}, which of their entries were seen or
+    filled in; truth: {factor: (1, T) or (1, T, k)}, what the query is about, or None.
+    Prints a line instead where there is no picture.
+    """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    if world in ("doorkey", "doorkey16"):
+        sources = dict(answers)
+        if drawn:
+            sources["samples"] = shares(drawn, known, answers["model"])
+        draw_doorkey(path, asked.values, asked.see, sources, truth)
+    elif world.startswith("maze2d-") and (drawn or "position" in answers["model"]):
+        draw_maze2d(path, world.removeprefix("maze2d-"), asked, answers, drawn, known, truth)
+    else:
+        print(f"no picture: there is none of such an answer in the world {world!r}")
+
+
+def posterior(folder):
+    """A test trajectory, part of it hidden: where agent and key may be, exactly and by a model."""
+    network, trained = checkpoint.load(folder), checkpoint.read(folder)["config"]
+    source = [trained[key] for key in ("dataset", "num_trajectories", "data_seed")]
+    tests = worlds.evaluation_set(*source, "test")
+    if not tests.world.startswith("doorkey"):
+        raise ValueError(f"{source[0]} has no exact posterior: only DoorKey has")
+    configurator.check(globals(), {"trajectory": (0, len(tests))})
+    one = tests[[trajectory]]
+    see, _ = masks.draw(task, 1, doorkey.LENGTH, torch.Generator())
+    exact, outputs = bayes.posterior(one, see), evaluate.answer(network, one.tensors(), see)
+    states = ("agent_pos", "key_pos")
+    sources = {"exact": {name: exact[name] for name in states}}
+    sources["model"] = {name: outputs[name].softmax(dim=-1) for name in states}
+    path, see = os.path.join(folder, "posterior.png"), masks.expand(see, one.factors)
+    draw_doorkey(path, one.tensors(), see, sources, one.tensors())
+
+
+# --------------------------------------------------------------------------------------------------
+# DoorKey
+
+
+def shares(drawn, known, like):
+    """{factor: (1, steps, classes)}: how often each class was drawn, 0 for what was not."""
+    found = {}
+    for name, answer in like.items():
+        one_hot = torch.nn.functional.one_hot(drawn[name].long(), answer.shape[-1])
+        found[name] = one_hot.double().mean(dim=0, keepdim=True) * known[name][:, None]
+    return found
+
+
+def draw_doorkey(path, values, see, sources, truth=None):
+    """A row for each factor and source of answers, a column for each timestep; or an animation.
+
+    values, see: {factor: (1, T)}; sources: {who: {factor: (1, steps, classes)}}; truth: as values.
+    """
+    drawable = ("agent_pos", "key_pos", "action")
+    names = [name for name in drawable if all(name in source for source in sources.values())]
+    panels = list(itertools.product(names, sources))
+    T, moving = see[names[0]].shape[1], path.endswith(".gif")
+    columns = len(sources) if moving else T
+    inches, lines = (2, len(names)) if moving else (1.1, len(panels))
+    fig, ax = plt.subplots(figsize=(inches * columns + 1.6, inches * lines + 0.6))
+
+    def draw_panel(x, y, name, who, t):
+        shown, table = bool(see[name][0, t]), np.asarray(sources[who][name][0])
+        nothing = shown or t >= len(table)  # what is seen has a mark instead
+        table = np.zeros(table.shape[-1]) if nothing else table[t]
+        value = int((values if shown else truth)[name][0, t]) if shown or truth else None
+        draw = draw_action if name == "action" else draw_grid
+        draw(ax, table, (x, y), value, SEEN if shown else TRUTH)
+        ax.set(xlim=(-0.02, 1.12 * columns), ylim=(y + 1.02, -0.02), aspect="equal")  # y: down
+
+    def draw_frame(t):
+        ax.clear()
+        ax.set_axis_off()
+        for i, (name, who) in enumerate(panels):
+            x, y = 1.12 * (i % columns), 1.2 * (i // columns)
+            ax.text(x, y - 0.04, f"{name.removesuffix('_pos')} at t = {t}, {who}")
+            draw_panel(x, y, name, who, t)
+
+    key = {"shrink": 0.7, "aspect": 40, "pad": 0.01, "label": "probability"}
+    fig.colorbar(ScalarMappable(cmap=PROBABILITY), ax=ax, **key).outline.set_edgecolor(GREY)
+    handles = [Line2D([], [], **SEEN, label="seen")]
+    handles += [Line2D([], [], **TRUTH, label="hidden: the truth")] if truth else []
+    fig.legend(handles=handles, loc="outside lower center", ncols=2)
+    if moving:
+        return animate(fig, draw_frame, range(T), path, seconds=0.7)
+    ax.set_axis_off()
+    for i, (name, who) in enumerate(panels):
+        y = 1.09 * i + 0.1 * (i // len(sources))  # a gap between factors
+        ax.text(-0.06, y + 0.5, f"{name.removesuffix('_pos')}\n{who}", ha="right", va="center")
+        for t in range(T):
+            draw_panel(1.09 * t, y, name, who, t)
+            if i == 0:
+                ax.text(1.09 * t + 0.5, -0.06, f"t = {t}", ha="center")
+    save(fig, path)
+
+
+def draw_grid(ax, probability, corner=(0, 0), cell=None, mark=SEEN):
+    """DoorKey's interior as a unit square, with the probabilities of its cells (cells,).
+
+    D is the door, G the goal. corner: the upper left one. cell: where to put a mark.
+    """
+    n, (x, y) = math.isqrt(len(probability)), corner
+    image = np.reshape(probability, (n, n)).T  # columns of cells to rows of an image
+    ax.imshow(image, cmap=PROBABILITY, vmin=0, vmax=1, extent=(x, x + 1, y + 1, y))
+    wall = x + doorkey.WALL_X[n + 2] / n  # its right edge
+    ax.add_patch(plt.Rectangle((wall - 1 / n, y + 1 / n), 1 / n, 1 - 1 / n, facecolor="0.8"))
+    ax.text(wall - 0.03, y + 0.02, "D", ha="right", va="top", fontsize=6, color=GREY)
+    ax.text(x + 0.97, y + 0.98, "G", ha="right", va="bottom", fontsize=6, color=GREY)
+    ax.add_patch(plt.Rectangle(corner, 1, 1, fill=False, edgecolor=GREY))
+    if cell is not None:
+        column, row = doorkey.cell_xy(cell, n + 2)
+        mark = mark | {"markersize": max(3, 28 / n)}  # hides no cell beside it
+        ax.plot(x + (column - 0.5) / n, y + (row - 0.5) / n, **mark)
+
+
+def draw_action(ax, probability, corner=(0, 0), action=None, mark=SEEN):
+    """A unit square of four triangles, a direction each, in the colour of its probability."""
+    center = np.add(corner, 0.5)
+    for (x, y), p in zip(doorkey.MOVES, probability):
+        corners = center + 0.5 * np.array([(0, 0), (x - y, y + x), (x + y, y - x)])
+        color = {"facecolor": PROBABILITY(p), "edgecolor": "0.8", "linewidth": 0.5}
+        ax.add_patch(plt.Polygon(corners, **color))
+    ax.add_patch(plt.Rectangle(corner, 1, 1, fill=False, edgecolor=GREY))
+    if action is not None:
+        ax.plot(*(center + 0.31 * doorkey.MOVES[action]), **mark)
+
+
+# --------------------------------------------------------------------------------------------------
+# Maze2D
+
+
+def draw_maze2d(path, maze, asked, answers, drawn, known, truth):
+    """Sampled paths in the maze, coloured by time; short ones close up as well."""
+    if drawn:
+        fan = drawn["position"][:FAN].numpy()  # (n, steps, 2)
+        fan = np.where(known["position"][:, None], fan, np.nan)  # others were not filled in
+        title = f"{len(fan)} sampled paths"
+    else:
+        fan, title = answers["model"]["position"].numpy(), "the mean of each position"
+    seen = asked.values["position"][0][asked.see["position"][0]].numpy()  # (m, 2)
+    real = np.empty((0, 2)) if truth is None else truth["position"][0].numpy()
+    places = np.concatenate([fan.reshape(-1, 2), seen, real])
+    places = places[~np.isnan(places).any(axis=1)]
+    if not len(places):
+        return print("no picture: no position is seen or filled in")
+    low, high = places.min(axis=0), places.max(axis=0)
+    panels = 1 if (high - low).max() > 1.5 else 2  # metres
+    fig, axes = plt.subplots(1, panels, figsize=(4.2 * panels + 1.3, 4.9), squeeze=False)
+    fig.get_layout_engine().set(h_pad=0.1)
+    axes, lines = axes[0], []
+    for ax in axes:
+        draw_walls(ax, maze)
+        faint = max(0.25, len(fan) ** -0.5)
+        lines.append(LineCollection([], cmap=TIME, linewidth=1.2, alpha=faint))
+        ax.add_collection(lines[-1])
+        if len(real):
+            ax.plot(*real.T, "--", color="black", linewidth=1.2, label="what really happened")
+        ax.plot(*seen.T, **SEEN, zorder=4, label="seen")
+        draw_goal(ax, asked, drawn)
+    axes[0].set_title(f"{title} in the maze {maze!r}")
+    if panels == 2:
+        (x, y), half = (low + high) / 2, max(0.15, 0.6 * (high - low).max())
+        axes[1].set(xlim=(x - half, x + half), ylim=(y - half, y + half), ylabel="")
+        axes[1].set_title("close up")
+    pieces = np.stack([fan[:, :-1], fan[:, 1:]], axis=2)  # (n, steps - 1, 2 ends, 2)
+    seconds = 0.01 * np.arange(1, fan.shape[1])
+
+    def show_until(t):
+        for collection in lines:
+            collection.set_segments(pieces[:, :t].reshape(-1, 2, 2))
+            collection.set_array(np.tile(seconds[:t], len(fan)))
+            collection.set_clim(0, 0.01 * fan.shape[1])
+
+    show_until(fan.shape[1])
+    bar = fig.colorbar(lines[0], ax=axes, shrink=0.6, aspect=40, pad=0.01, label="time [s]")
+    bar.solids.set_alpha(1)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    if path.endswith(".png"):
+        return save(fig, path)
+    steps = np.unique(np.linspace(1, fan.shape[1], FRAMES).astype(int))
+    animate(fig, show_until, steps, path, seconds=0.1)
+
+
+def draw_goal(ax, asked, drawn):
+    """A star at the goal if it is seen, otherwise a small cross at each sampled one."""
+    shown = asked.see["goal"][0]
+    if shown.any():
+        goal = asked.values["goal"][0][shown][-1].numpy()
+        star = SEEN | {"marker": "*", "markersize": 14, "zorder": 4}
+        ax.plot(*goal, **star, label="goal, seen")
+    elif drawn and asked.predict["goal"][0].any():
+        last = asked.predict["goal"][0].nonzero()[-1, 0]
+        goals = drawn["goal"][:FAN, last].numpy()
+        ax.plot(*goals.T, "+", color="black", markersize=6, label="goals, sampled")
+
+
+def draw_walls(ax, maze):
+    """Draw a maze's walls into matplotlib axes, in the coordinates of positions (metres)."""
+    walls, edge = maze2d.layout(maze), 0.5 + maze2d.CELL_OFFSET
+    for corner in np.argwhere(walls) - edge:
+        ax.add_patch(plt.Rectangle(corner, 1, 1, facecolor="0.82", edgecolor="0.82", linewidth=0.5))
+    ax.set(xlim=(-edge, walls.shape[0] - edge), ylim=(-edge, walls.shape[1] - edge))
+    ax.set(aspect="equal", xlabel="x [m]", ylabel="y [m]")
+
+
+# --------------------------------------------------------------------------------------------------
+# Files
+
+
+def save(fig, path):
+    """Write a figure: path is then whole, or as it was before."""
+    with configurator.whole_file(path) as unfinished:
+        fig.savefig(unfinished, dpi=130, format="png")
+    plt.close(fig)
+    print(f"wrote {path}")
+
+
+def animate(fig, update, steps, path, seconds):
+    """Write an animated .gif of a frame for each step, each shown for so many seconds."""
+    frames = []
+    fig.set_dpi(90)
+    for step in steps:
+        update(step)
+        fig.canvas.draw()
+        frames.append(Image.fromarray(np.array(fig.canvas.buffer_rgba())).convert("RGB"))
+    with configurator.whole_file(path) as unfinished:
+        options = {"append_images": frames[1:], "duration": int(1000 * seconds), "loop": 0}
+        frames[0].save(unfinished, format="GIF", save_all=True, **options)
+    plt.close(fig)
     print(f"wrote {path}")
 
 
 def main():
-    configurator.one_line_errors()
-    commands = {"curves": curves, "posterior": posterior}
-    if len(sys.argv) < 3 or sys.argv[1] not in commands:
-        raise ValueError(f"usage: python plot.py {{{','.join(commands)}}} FOLDER ...")
-    commands[sys.argv[1]](sys.argv[2:])
+    configurator.check(globals(), {"figure": ("curves", "posterior")})
+    curves(out_dir.split(",")) if figure == "curves" else posterior(out_dir)
 
 
 if __name__ == "__main__":
+    configurator.apply(globals())
     main()

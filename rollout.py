@@ -20,15 +20,15 @@ import evaluate
 import model
 import worlds
 
-# ---- settings --------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
 out_dir = "out/minigrid_random"  # a folder that train.py made
 episodes = 100  # in each of the modes
 modes = "bc,bc_states"  # return hidden (bc) or shown (rc); past actions seen, or hidden (_states)
 target_return = None  # to ask for in mode rc; None: 1.2 x that of the nearest training start
 env = None  # a Gymnasium environment to play in, e.g. "Hopper-v5"; None: the data's own world
-device = "cpu"
+device = "cpu"  # or "cuda"
 threads = 1  # CPU threads (0: torch's choice)
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 MODES = ("bc", "rc", "bc_states", "rc_states")
 SELECTION_SEED = 2_000_000  # of the episodes by which checkpoints are chosen during training

@@ -1,389 +1,400 @@
-"""Ask a trained model anything: name what is known and what is wanted, and get marginals, samples and a picture.
+"""Ask a trained model anything: name what is known and what is wanted; get marginals and samples.
 
     python sample.py --trajectory=17 --see="state[0],state[9]" --predict="action[:],state[1:9]"
     python sample.py --task=past --order=backward --samples=1000
-    python sample.py --set="agent_pos[0]=5,key_pos[0]=2" --world=True --picture=walk.gif
+    python sample.py --given="agent_pos[0]=5,key_pos[0]=2" --world --picture=walk.gif
 
-Known values come from a validation trajectory, or are given by --set (queries.py has the language). Marginals take one
-forward pass. Joint samples are filled in entry by entry, each conditioned on those before it, so the product of the
-probabilities met on the way is the likelihood of the whole, by the chain rule, in whatever order. A model that knew
-the posterior would give the same answer in every order; how far apart they are tells how consistent a model is.
+Known values come from a held-out trajectory, or from --given. Marginals take one forward pass.
+Joint samples are filled in entry by entry, each conditioned on those before it, so the product of
+the probabilities met on the way is the likelihood of the whole, by the chain rule. A perfect model
+would find the same in every order: how far apart they are tells how consistent a model is.
 
-Read next: queries.py, pictures.py. Before this: model.py, masks.py.
+Read next: plot.py, which draws the answers. Before this: masks.py, model.py.
 """
 
+import difflib
 import math
 import os
+import re
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
+import checkpoint
 import configurator
 import data
-import doorkey
 import evaluate
-import pictures
-import queries
-from model import load
+import masks
+import model
+import plot
+import rollout
+import worlds
+
+# ---- settings ------------------------------------------------------------------------------------
+out_dir = "out/minigrid_random"  # a folder that train.py made
+trajectory = 0  # known values come from this one of the split; negative: counted from its end
+split = "val"  # "val": trajectories held out in training; "test": fresh ones of another data seed
+start = 0  # timestep of the trajectory at which the window begins
+see = ""  # what is known, e.g. "state[0],state[9]": the query language stands below
+predict = ""  # what is wanted; empty: what the task predicts, or all that is not seen
+task = ""  # shorthand: see, and by default predict, what this task does, e.g. "past", "span(3,8)"
+given = ""  # values to see in place of the trajectory's, e.g. "agent_pos[0]=5,action[2]=1"
+samples = 100  # joint samples; 0: marginals only
+order = "forward"  # in which to fill in a sample: "forward", "backward", "random", "confidence"
+temperature = 1.0  # 0: the most probable value
+unit = "auto"  # to fill in at a time: a "factor", a "token"; "auto": what the model was trained for
+world = False  # let the world give the states, and the model only the actions
+env = None  # with world: a Gymnasium environment, e.g. "Hopper-v5"; None: the data's own world
+horizon = 0  # with world: steps to play; 0: the window's length
+exact = False  # also print and draw the exact posterior (DoorKey)
+picture = ""  # file to draw to, .png or .gif (animated); empty: answer.png in out_dir
+seed = 0  # of all samples
+device = "cpu"  # where the model computes, e.g. "cuda"
+# --------------------------------------------------------------------------------------------------
 
 ORDERS = ("forward", "backward", "random", "confidence")
 UNITS = ("factor", "token")
+ALLOWED = {"split": ("val", "test"), "order": ORDERS, "unit": ("auto", *UNITS), "seed": (0, 2**63)}
+ALLOWED |= dict.fromkeys(("samples", "temperature", "horizon"), (0, math.inf))
 
 
-def marginals(model, values, see):
-    """Each entry's own distribution given what is seen, from one forward pass.
+class Query(NamedTuple):
+    """What is known and what is wanted of B windows of T timesteps. Masks are per factor."""
 
-    values: {factor: (B, T) or (B, T, k) tensor}; see: (B, T, 3) or {factor: (B, T)} bool.
-    Returns {factor: (B, T, classes) probabilities, or (B, T, k) means in raw units} of what the model predicts.
+    values: dict  # {factor: (B, T) classes or (B, T, k) numbers}; only seen entries are read
+    see: dict  # {factor: (B, T) bool}
+    predict: dict  # {factor: (B, T) bool}, disjoint from `see`
+
+
+def query(values, factors, see="", predict="", task="", given="", generator=None, predicted=()):
+    """A Query about windows of trajectories, from text in the query language.
+
+    values: {factor: (B, T) or (B, T, k) tensor}. task: adds to `see`, and says what is wanted if
+    `predict` does not; drawn with the torch.Generator. given: values that replace those of the
+    windows, and are seen. Without `predict` or a task, all that is not seen of the factors
+    `predicted` is wanted (a network's; by default the states and actions).
+    Raises ValueError for text that is malformed or leaves nothing to predict.
     """
-    outputs = evaluate.answer(model, values, see)
-    kinds = {f.name: f.kind for f in predicted_factors(model)}
-    return {
-        name: outputs[name].softmax(dim=-1) if kind == "categorical" else outputs[name] for name, kind in kinds.items()
-    }
+    B, T = values[factors[0].name].shape[:2]
+    values = {name: x.clone() for name, x in values.items()}
+    shown = {f.name: torch.zeros(B, T, dtype=torch.bool) for f in factors}
+    wanted = {name: mask.clone() for name, mask in shown.items()}
+    for text, marked in ((see, shown), (predict, wanted)):
+        for name, t in parse(text, factors, T):
+            marked[name][:, t] = True
+    for (name, t), value in parse(given, factors, T, with_values=True).items():
+        values[name][:, t], shown[name][:, t] = torch.tensor(value), True
+    if task:
+        drawn = masks.draw(task, B, T, generator or torch.Generator().manual_seed(0))
+        task_see, task_predict = (masks.expand(mask, factors) for mask in drawn)
+        shown = {name: shown[name] | task_see[name] for name in shown}
+        wanted = wanted if predict else task_predict
+    if not predict and not task:
+        for f in predicted or [f for f in factors if f.group != "RETURN"]:
+            wanted[f.name] = ~shown[f.name]
+    wanted = {name: mask & ~shown[name] for name, mask in wanted.items()}
+    if not any(mask.any() for mask in wanted.values()):
+        raise ValueError("nothing is left to predict: every entry asked for is also seen")
+    return Query(values, shown, wanted)
 
 
-def sample(model, query, n, generator, order="forward", temperature=1.0, unit="factor"):
+def check(network, asked, order="forward", unit="factor"):
+    """Raise ValueError for an unknown order or unit, and for what the network cannot answer."""
+    configurator.check({"order": order, "unit": unit}, {"order": ORDERS, "unit": UNITS})
+    kind, able = network.config.model_type, [f.name for f in network.predicted]
+    for name, mask in asked.predict.items():
+        if mask.any() and name not in able:
+            raise ValueError(f"the model {kind!r} predicts {', '.join(able)}, and not {name}")
+    wanted = torch.stack(list(asked.predict.values())).any(0)  # (B, T)
+    seen = torch.stack(list(asked.see.values())).any(0)
+    later = wanted.cumsum(dim=1) > wanted  # timesteps after the first wanted one
+    # A causal model would overlook what is seen there, and answer another question than was asked.
+    if kind == "dt" and (order != "forward" or (seen & later).any()):
+        rule = "order='forward', and see nothing after what is wanted"
+        raise ValueError(f"the causal model 'dt' looks only back: {rule}")
+
+
+# --------------------------------------------------------------------------------------------------
+# Answers: marginals, joint samples, likelihoods
+
+
+def marginals(network, values, see):
+    """Each entry by itself, given what is seen, from one forward pass.
+
+    Returns {factor: (B, T, classes) probabilities, or (B, T, k) means in raw units}.
+    """
+    answers = evaluate.answer(network, values, see)
+    for f in (f for f in network.predicted if f.kind == "categorical"):
+        answers[f.name] = answers[f.name].softmax(dim=-1)
+    return answers
+
+
+def sample(network, asked, n, generator, order="forward", temperature=1.0, unit="factor"):
     """n joint samples of what a query wants, given what it sees, for each of its B rows.
 
-    generator: torch.Generator on the CPU. order: one of ORDERS; "random" draws an order per sample, "confidence" fills
-    in the entry of lowest entropy next. temperature: divides logits (and a Gaussian's log-density); 0 takes the most
-    probable value. unit: fill in a "factor" of a timestep at a time, or all state factors of it at once ("token"),
-    which takes them for independent: for models trained without factor_hiding, which never met half a token.
-    Continuous factors are drawn from a Gaussian head where there is one; otherwise their means are filled in.
-    Returns {factor: (B, n, T) or (B, n, T, k)}, with entries that were not wanted as they were, and the (B, n) float64
-    log-probability of each sample, at temperature 1, in nats (NaN where there are only means).
-    Raises ValueError for an unknown order or unit, a negative temperature, or what a causal model cannot look at.
+    generator: torch.Generator on the CPU. order: one of ORDERS; "random" draws one for each sample,
+    "confidence" fills in the entry of lowest entropy next. temperature: divides logits (and a
+    Gaussian's log-density); 0: the most probable values. unit: fill in a "factor" at a time, or all
+    states of a timestep ("token"), as if they were independent: for models trained without
+    factor_hiding, which never met half a token.
+    Returns {factor: (B, n, T) or (B, n, T, k)} with what was not wanted as it was, and each
+    sample's log-probability (B, n) in nats, at temperature 1 (NaN where there are only means).
+    Raises ValueError as check(), and for n or a temperature out of range.
     """
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature={temperature} must be a number of at least 0")
-    if n < 1:
-        raise ValueError(f"samples={n} must be at least 1")
-    repeated = [{name: x.repeat_interleave(n, dim=0) for name, x in part.items()} for part in query]
-    draw = lambda prediction, _: prediction.draw(temperature, generator)
-    values, log_probability = fill(model, *repeated, order, unit, generator, draw)
-    return {name: x.unflatten(0, (-1, n)) for name, x in values.items()}, log_probability.view(-1, n)
+    configurator.check({"samples": n}, {"samples": (1, math.inf)})
+    configurator.check({"temperature": temperature}, {"temperature": (0, math.inf)})
+    copies = [{name: x.repeat_interleave(n, dim=0) for name, x in part.items()} for part in asked]
+    values, nats = fill(network, Query(*copies), order, unit, generator, temperature)
+    return {name: x.unflatten(0, (-1, n)) for name, x in values.items()}, nats.view(-1, n)
 
 
-def log_likelihood(model, query, order="forward", unit="factor", generator=None):
-    """(B,) float64 log p(the query's wanted values | its seen values), in nats, by the chain rule in the given order.
+def log_likelihood(network, asked, order="forward", unit="factor", generator=None):
+    """(B,) float64 log p(the query's wanted values | its seen ones), in nats, by the chain rule.
 
-    generator: for the order "random". Raises ValueError as sample(), and for factors of which there are only means.
+    generator: for the order "random". Raises ValueError as check(), and for mere means.
     """
-    nats = fill(model, *query, order, unit, generator, lambda _, truth: truth)[1]
+    nats = fill(network, asked, order, unit, generator, temperature=None)[1]
     if nats.isnan().any():
-        raise ValueError("this model has only means of continuous factors: for likelihoods train with head='gaussian'")
+        raise ValueError("a likelihood needs more than means: train with --head=gaussian")
     return nats
 
 
-def fill(model, values, see, predict, order, unit, generator, draw):
-    """Fill in the wanted entries one slot at a time: the loop behind samples and likelihoods, for B rows at once.
+def fill(network, asked, order, unit, generator, temperature):
+    """Fill in the wanted entries in some order: the loop behind samples and likelihoods.
 
-    draw(prediction, present): what to fill in, (M,) or (M, k), from a Prediction of M entries and the values now there.
-    Returns the values, and the log-probability (B,) of what was filled in. See sample() for the rest.
+    temperature: of the draws; None fills in the true values, those that the query holds.
+    Returns the values, and the (B,) float64 log-probability of what was filled in.
     """
-    check(model, see, predict, order, unit)
-    factors = predicted_factors(model)
-    time, members = slots(factors, see[factors[0].name].shape[1], unit)
-    values, see = ({name: x.clone() for name, x in part.items()} for part in (values, see))
-    wanted = torch.stack([predict[f.name][:, time] & members[f.name] for f in factors]).any(0)  # (B, slots)
-    B, rows = len(wanted), torch.arange(len(wanted))
-    turn = torch.arange(len(time)).expand_as(wanted) * (-1 if order == "backward" else 1)  # the lowest is next
+    check(network, asked, order, unit)
+    values, see = ({name: x.clone() for name, x in part.items()} for part in asked[:2])
+    # forward in time, and at each timestep the state before the action that answers it
+    factors = sorted(network.predicted, key=lambda f: ("RETURN", "STATE", "ACTION").index(f.group))
+    wanted = torch.stack([asked.predict[f.name] for f in factors], dim=2)  # (B, T, F)
+    B, T, F = wanted.shape
+    rows, total = torch.arange(B), torch.zeros(B, dtype=torch.float64)
+    rank = torch.arange(T * F).double().expand(B, -1).view(B, T, F)  # the lowest is filled in next
+    rank = -rank if order == "backward" else rank
     if order == "random":
-        turn = torch.rand(wanted.shape, generator=generator)
-    total = torch.zeros(B, dtype=torch.float64)
+        rank = torch.rand(B, T, F, generator=generator)
     while wanted.any():
-        outputs = evaluate.answer(model, values, see)
+        outputs = evaluate.answer(network, values, see)  # {factor: (B, T, ...)}
         if order == "confidence":
-            entropy = {f.name: Prediction(f, outputs).entropy() * predict[f.name] for f in factors}  # (B, T)
-            turn = sum(entropy[f.name][:, time] * members[f.name] for f in factors)
-        slot = turn.double().masked_fill(~wanted, math.inf).argmin(dim=1)  # (B,) the slot each row fills now
-        t, active = time[slot], wanted[rows, slot]
-        for f in factors:
-            now = members[f.name][slot] & predict[f.name][rows, t] & active  # (B,) rows that fill in this factor
-            if not now.any():
+            rank = torch.stack([entropy(f, outputs) for f in factors], dim=2)
+        entry = rank.masked_fill(~wanted, math.inf).flatten(1).argmin(dim=1)  # (B,)
+        t, chosen = entry // F, entry % F
+        for number, f in enumerate(factors):
+            mates = [g == f or (unit == "token" and g.group == f.group) for g in factors]
+            row = rows[wanted[rows, t, number] & torch.tensor(mates)[chosen]]
+            if not len(row):
                 continue
-            at = rows[now], t[now]
-            prediction = Prediction(f, outputs, at)
-            new = draw(prediction, values[f.name][at])
+            at = row, t[row]  # the entries of this factor that are filled in
+            own, new = {name: y[at] for name, y in outputs.items()}, values[f.name][at]
+            if temperature is not None:
+                new = rollout.draw(f, own, temperature, generator)
+            distribution = model.distribution(f, own)
+            total[row] += distribution.log_prob(new) if distribution else math.nan
             values[f.name][at], see[f.name][at] = new, True
-            total[now] += prediction.log_probability(new)
-        wanted[rows, slot] = False
+            wanted[(*at, number)] = False
     return values, total
 
 
-class Prediction:
-    """What a model says of M entries of one factor: a categorical distribution, a Gaussian, or no more than a mean."""
-
-    def __init__(self, factor, outputs, at=...):
-        """outputs: of evaluate.answer(); at: index of the entries (rows, timesteps), by default all of them."""
-        self.factor, self.output = factor, outputs[factor.name][at].double()  # (M, classes) logits or (M, k) means
-        log_variance = outputs.get(f"{factor.name}/log_variance")
-        self.log_variance = None if log_variance is None else log_variance[at].double()  # (M, k)
-
-    def draw(self, temperature, generator):
-        """(M,) classes or (M, k) numbers; for temperature 0 the most probable ones."""
-        if self.factor.kind == "categorical":
-            if temperature == 0:
-                return self.output.argmax(dim=-1)
-            return torch.multinomial((self.output / temperature).softmax(dim=-1), 1, generator=generator)[:, 0]
-        value = self.output
-        if self.log_variance is not None:
-            noise = torch.randn(value.shape, generator=generator, dtype=value.dtype)
-            value = value + math.sqrt(temperature) * (self.log_variance / 2).exp() * noise
-        return value.float()
-
-    def log_probability(self, value):
-        """(M,) nats: of classes, or the log-density of numbers; NaN where there is only a mean."""
-        if self.factor.kind == "categorical":
-            return self.output.log_softmax(dim=-1).gather(-1, value[..., None])[..., 0]
-        if self.log_variance is None:
-            return torch.full(value.shape[:-1], math.nan, dtype=torch.float64)
-        squares = (value - self.output).square() / self.log_variance.exp()
-        return -0.5 * (squares + self.log_variance + math.log(2 * math.pi)).sum(dim=-1)
-
-    def entropy(self):
-        """(M,) nats; 0 where there is only a mean."""
-        if self.factor.kind == "categorical":
-            return torch.special.entr(self.output.softmax(dim=-1)).sum(dim=-1)
-        if self.log_variance is None:
-            return torch.zeros(self.output.shape[:-1], dtype=torch.float64)
-        return 0.5 * (self.log_variance + math.log(2 * math.pi) + 1).sum(dim=-1)
+def entropy(f, outputs):
+    """(B, T) nats of each entry of a factor; 0 where there is only a mean."""
+    distribution = model.distribution(f, outputs)
+    return distribution.entropy() if distribution else torch.zeros(outputs[f.name].shape[:2])
 
 
-def slots(factors, T, unit):
-    """What is filled in together, in forward order: at each timestep the state factors, then the action.
+# --------------------------------------------------------------------------------------------------
+# The query language: a line of text that names entries of a trajectory
+#     state[0], state[9]           every state factor at t=0 and t=9; groups: state, action, return
+#     action[:], agent_pos[1:9]    slices as in Python, and single factors by name
+#     agent_pos[0]=5               an entry with its value; position[0]=(1.0, 2.5) if continuous
 
-    Returns the timestep of each slot (S,), and {factor: (S,) bool, whether it belongs to the slot}.
+# Each part of an item is optional and holds the next one: a match ends where a mistake begins.
+ENTRY = r"\s*(?:(?P<name>[^\W\d]\w*)\s*(?:\[\s*(?P<index>[\d:+\-\s]*)(?:(?P<close>\])\s*%s)?)?)?"
+VALUE = r"(?:=\s*(?:(?P<value>\([^()]*\)|[^\s,()]+)\s*)?)?"
+ITEM = {False: re.compile(ENTRY % ""), True: re.compile(ENTRY % VALUE)}
+PARTS = {"name": "a name", "index": "'['", "close": "']'", "value": "'=' and a value"}
+EXAMPLE = {False: "state[0], action[1:9]", True: "agent_pos[0]=5, position[0]=(1.0, 2.5)"}
+
+
+def parse(text, factors, T, with_values=False):
+    """{(factor name, timestep): value or None} of the comma-separated items of a text.
+
+    Raises ValueError: one sentence on what is wrong, at which character, with an example.
     """
-    states, actions = ([f.name for f in factors if f.group == group] for group in ("STATE", "ACTION"))
-    together = [[name] for name in states + actions] if unit == "factor" else [states, actions]
-    time = torch.arange(T).repeat_interleave(len(together))
-    return time, {f.name: torch.tensor([f.name in part for part in together]).repeat(T) for f in factors}
+    known, entries, position = names_of(factors), {}, 0
+    while text.strip() and position <= len(text):
+        item, part = ITEM[with_values].match(text, position), None  # part: the one being read
+        try:
+            for name in item.groupdict():
+                if item[name] is None:
+                    raise ValueError(f"expected {PARTS[name]}")
+            part = "name"
+            names, value = known.get(item["name"]), None
+            if not names:
+                near = difflib.get_close_matches(item["name"], known, n=1) or known
+                hint = f"did you mean {' or '.join(map(repr, near))}?"
+                raise ValueError(f"there is no group or factor {item['name']!r}; {hint}")
+            if with_values and len(names) > 1:
+                raise ValueError(f"only a factor has a value, so write {' or '.join(names)}")
+            part = "index"
+            timesteps = parse_timesteps(item["index"], T)
+            if with_values:
+                part = "value"
+                value = parse_value(item["value"], [f for f in factors if f.name == names[0]][0])
+            for name, t in [(name, t) for name in names for t in timesteps]:
+                if entries.setdefault((name, t), value) != value:
+                    raise ValueError(f"{name}[{t}] has another value already")
+            part = None
+            if item.end() < len(text) and text[item.end()] != ",":
+                raise ValueError("items are separated by commas")
+        except ValueError as error:
+            at = item.start(part) if part else item.end()
+            here = f"character {at + 1}" if at < len(text) else "the end"
+            sentence = f"malformed query at {here} of {text!r}: {error}"
+            raise ValueError(f"{sentence}; example: {EXAMPLE[with_values]!r}") from None
+        position = item.end() + 1
+    return entries
 
 
-def predicted_factors(model):
-    """The factors that a model predicts: states and actions; of Decision-GPT, the actions."""
-    groups = ("ACTION",) if model.config.model == "dt" else ("STATE", "ACTION")
-    return [f for f in model.factors if f.group in groups]
+def parse_timesteps(text, T):
+    """The timesteps of an index or a slice, as Python reads them. Raises ValueError."""
+    try:
+        bounds = [int(part) if part.strip() else None for part in text.split(":")]
+        chosen = range(T)[slice(*bounds)] if ":" in text else [range(T)[bounds[0]]]
+    except (ValueError, TypeError, IndexError):
+        chosen = []
+    if not chosen:
+        rule = f"outside of {T} timesteps, or not like [3], [-1] or [1:9:2]"
+        raise ValueError(f"[{' '.join(text.split())}] is {rule}")
+    return chosen
 
 
-def check(model, see, predict, order, unit):
-    """Raise ValueError for an unknown order or unit, and for what the model cannot do."""
-    for name, value, choices in (("order", order, ORDERS), ("unit", unit, UNITS)):
-        if value not in choices:
-            raise ValueError(f"{name}={value!r} is not one of {', '.join(choices)}")
-    able = [f.name for f in predicted_factors(model)]
-    for name, mask in predict.items():
-        if mask.any() and name not in able:
-            raise ValueError(f"the model {model.config.model!r} does not predict {name}; it predicts {', '.join(able)}")
-    if model.config.model == "dt":
-        wanted = predict[able[0]]  # (B, T)
-        seen = torch.stack(list(see.values())).any(0)
-        last = lambda mask: (mask * (torch.arange(mask.shape[1]) + 1)).amax(dim=1)
-        first = wanted.long().argmax(dim=1) + 1
-        if order != "forward" or (last(seen) > first).any():
-            raise ValueError(
-                "the causal model 'dt' looks only back: use order='forward', and see nothing that comes later"
-            )
+def parse_value(text, factor):
+    """A class, or the tuple of numbers of a continuous factor. Raises ValueError."""
+    numbers = tuple(float(part) for part in text.strip("()").split(","))
+    if factor.kind == "categorical":
+        if len(numbers) != 1 or numbers[0] not in range(factor.size):
+            raise ValueError(f"{factor.name} is a class from 0 to {factor.size - 1}")
+        return int(numbers[0])
+    if len(numbers) != factor.size or not torch.tensor(numbers).isfinite().all():
+        raise ValueError(f"{factor.name} has {factor.size} dimensions, each a finite number")
+    return numbers
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Worlds: the model acts and the world answers; and whether what a model filled in could happen at all
-
-
-def play(model, query, env, generator, horizon=None, temperature=1.0):
-    """Complete a query forwards in a world: the model chooses actions, the world's dynamics give the states.
-
-    query: of one row, whose first state is seen; what else it sees is a condition (a goal), until the world gets there.
-    env: n copies of a world where an episode begins (place()). horizon: steps to play, by default the window's T; in
-    more, the window slides along. Seen actions are carried out as they are.
-    Returns {factor: (n, horizon) or (n, horizon, k)} and the rewards (n, horizon).
-    Raises ValueError for a negative horizon or temperature.
-    """
-    if (horizon or 0) < 0 or not 0 <= temperature < math.inf:
-        raise ValueError(f"horizon={horizon} and temperature={temperature} must be numbers of at least 0")
-    T, n = model.config.context, env.n
-    horizon = horizon or query.values["action"].shape[1]
-    extend = lambda x: torch.cat([x, x.new_zeros(1, horizon, *x.shape[2:])], dim=1).repeat_interleave(n, dim=0)
-    values, see = ({name: extend(x) for name, x in part.items()} for part in query[:2])  # (n, T + horizon)
-    rewards, action = np.zeros((n, horizon)), next(f for f in model.factors if f.group == "ACTION")
-    for t in range(horizon):
-        first = max(0, t - T + 1)
-        for name, observed in env.observe().items():
-            values[name][:, t], see[name][:, t] = torch.as_tensor(observed), True
-        if not see[action.name][0, t]:
-            window, shown = ({name: x[:, first : first + T] for name, x in part.items()} for part in (values, see))
-            window["timestep"] = (first + torch.arange(T)).expand(n, T)
-            prediction = Prediction(action, evaluate.answer(model, window, shown), (slice(None), t - first))
-            chosen = prediction.draw(temperature, generator)
-            values[action.name][:, t] = chosen if action.kind == "categorical" else chosen.clamp(-1, 1)
-            see[action.name][:, t] = True
-        _, rewards[:, t] = env.step(values[action.name][:, t].numpy())
-    return {f.name: values[f.name][:, :horizon] for f in model.factors}, rewards
-
-
-def place(world, query, n, seed):
-    """n copies of a world at the first state of a query (its row 0). Maze2D's velocity, which it cannot name, is drawn.
-
-    Raises ValueError unless the query sees that state, and it is one where an episode may begin.
-    """
-    env = data.environment(world, n, seed)
-    for name in env.observe():
-        if not query.see[name][0, 0]:
-            raise ValueError(f"in the world a query begins with a known state: {name}[0] is neither seen nor set")
-    first = {name: query.values[name][0, 0].numpy() for name in env.observe()}
-    if world.startswith("doorkey"):
-        env.state[:] = env.table.index[first["agent_pos"], first["key_pos"], 0, 0]
-        if env.state[0] < 0:
-            cells = f"agent_pos={first['agent_pos']}, key_pos={first['key_pos']}"
-            raise ValueError(f"no episode begins with {cells}: both lie left of the wall, on different cells")
-    else:
-        env.set_state(np.tile(first["position"], (n, 1)), env.qvel, np.tile(first["goal"], (n, 1)))
-    return env
-
-
-def obeys(agent_pos, key_pos, action, size=6):
-    """Which transitions of DoorKey trajectories its dynamics allow: (N, T-1) bool, from three (N, T) integer arrays.
-
-    Whether the key is held and the door open is not among the factors, and need not be known: the key is held where the
-    agent is, and its holder passes a closed door as an open one, so all states of the same cells lead to the same cells
-    (a test says so). Whether an episode may begin as a trajectory does is another question: see place().
-    """
-    table = doorkey.table(size)
-    states = table.index[agent_pos, key_pos].reshape(*agent_pos.shape, 4).max(axis=-1)  # (N, T), -1: unreachable
-    after = table.states[table.successor[states[:, :-1], action[:, :-1]]]  # (N, T-1, 4)
-    arrives = (after[..., 0] == agent_pos[:, 1:]) & (after[..., 1] == key_pos[:, 1:])
-    return arrives & (states[:, :-1] >= 0)
-
-
-def lawful_share(samples, known, size=6):
-    """The share of lawful transitions among those of which all five entries are known; None if there are none.
-
-    samples: {factor: (N, T)} tensors; known: {factor: (T,) bool}, seen or filled in.
-    """
-    state = known["agent_pos"] & known["key_pos"]
-    whole = (state[:-1] & state[1:] & known["action"][:-1]).numpy()
-    if not whole.any():
-        return None
-    return float(obeys(*(samples[name].numpy() for name in ("agent_pos", "key_pos", "action")), size)[:, whole].mean())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The command
+def names_of(factors):
+    """{name in a query: the factors it stands for}; a factor's own name wins over a group's."""
+    names = {}
+    for f in factors:
+        names.setdefault(f.group.lower(), []).append(f.name)
+    return names | {f.name: [f.name] for f in factors}
 
 
 def main():
-    config = configurator.apply(globals())
-    evaluate.check_seed(config["seed"])
-    path = config["picture"] or os.path.join(config["out_dir"], "answer.png")
-    pictures.check_path(path)
-    model, trained = load(config["out_dir"], config["device"]), evaluate.read_config(config["out_dir"])
-    generator = torch.Generator().manual_seed(config["seed"])
-    source = (trained[key] for key in ("dataset", "num_trajectories", "data_seed"))
-    held_out = evaluate.evaluation_set(*source, config["split"])
-    evaluate.check_fit(model, held_out, trained["dataset"])
-    window = one_window(held_out, config["trajectory"], config["start"], model.config.context)
-    texts = (config[key] or "" for key in ("see", "predict", "task", "set"))
-    asked = queries.query(window, model.factors, *texts, generator)
-    answers = {"model": marginals(model, asked.values, asked.see)}
-    if config["exact"]:
-        answers["exact"] = exact_posterior(held_out, asked)
-    samples, known = None, {name: (asked.see[name] | asked.predict[name])[0] for name in asked.see}
-    if config["world"]:
-        if config["start"]:
-            raise ValueError(f"start={config['start']}: in the world a query begins where an episode does, at 0")
-        env = place(held_out.world, asked, max(1, config["samples"]), config["seed"])
-        samples, rewards = play(model, asked, env, generator, config["horizon"], config["temperature"])
+    configurator.check(globals(), ALLOWED)
+    path = picture or os.path.join(out_dir, "answer.png")
+    plot.check_path(path)
+    network, trained = checkpoint.load(out_dir, device), checkpoint.read(out_dir)["config"]
+    source = [trained[key] for key in ("dataset", "num_trajectories", "data_seed")]
+    held_out = worlds.evaluation_set(*source, split)
+    evaluate.check_fit(network, held_out, trained["dataset"])
+    window, facts = one_window(held_out, network.config.context), worlds.WORLDS.get(held_out.world)
+    generator = torch.Generator().manual_seed(seed)
+    asked = query(window, network.factors, see, predict, task, given, generator, network.predicted)
+    check(network, asked, order)
+    answers = {"model": marginals(network, asked.values, asked.see)}
+    if exact:
+        answers["exact"] = exact_posterior(facts, held_out, asked)
+    drawn, known = None, {name: (asked.see[name] | asked.predict[name])[0] for name in asked.see}
+    if world:
+        drawn, rewards = play(network, asked, held_out.world, generator)
         known = {name: torch.ones(rewards.shape[1], dtype=torch.bool) for name in known}
-        print(f"{env.n} completions with the world's own dynamics: mean return {rewards.sum(axis=1).mean():.3f}")
-        tell_arrivals(samples, asked, model.factors)
-    elif config["samples"]:
-        options = config["order"], config["temperature"], choose_unit(config["unit"], trained)
-        drawn, nats = sample(model, asked, config["samples"], generator, *options)
-        samples = {name: x[0] for name, x in drawn.items()}
+        earned = f"mean return {rewards.sum(axis=1).mean():.3f}"
+        print(f"{len(rewards)} completions with the world's own dynamics: {earned}")
+        tell_arrivals(drawn, asked, network.factors)
+        window = one_window(held_out, min(rewards.shape[1], held_out.lengths[trajectory]))
+    elif samples:
+        fitting = "factor" if trained.get("factor_hiding") else "token"
+        options = order, temperature, fitting if unit == "auto" else unit
+        drawn, nats = sample(network, asked, samples, generator, *options)
+        drawn = {name: x[0] for name, x in drawn.items()}
         likelihood = "" if nats.isnan().any() else f", mean log-probability {nats.mean():.3f} nats"
-        print(f"{config['samples']} joint samples{likelihood}")
-    if samples and held_out.world.startswith("doorkey"):
-        share = lawful_share(samples, known, size=math.isqrt(model.factors[0].size) + 2)
-        if share is not None:
-            print(f"{share:.2%} of their transitions obey DoorKey's dynamics")
-    tell(asked, answers, model.factors)
-    pictures.draw(path, held_out.world, asked, answers, samples, known, truth=None if config["set"] else window)
+        print(f"{samples} joint samples{likelihood}")
+    if drawn and facts and facts.valid:
+        tell_valid(facts.valid, network.factors, drawn, known)
+    tell(asked, answers, network.factors)
+    plot.answer(path, held_out.world, asked, answers, drawn, known, None if given else window)
 
 
-def choose_unit(unit, trained):
-    """What "auto" stands for, by the settings that a model was trained with."""
-    return unit if unit != "auto" else "factor" if trained.get("factor_hiding") else "token"
-
-
-def one_window(trajectories, number, start, context):
-    """{factor: (1, T) or (1, T, k) tensor} of a trajectory, and "timestep". Raises ValueError if there is no such."""
-    if not -len(trajectories) <= number < len(trajectories):
-        raise ValueError(f"trajectory={number}: there are {len(trajectories)}, from 0 to {len(trajectories) - 1}")
-    one = trajectories[[number]]
-    if not 0 <= start <= one.lengths[0] - context:
-        raise ValueError(f"start={start}: a window of {context} steps begins at 0 to {one.lengths[0] - context} here")
+def one_window(trajectories, context):
+    """The window that the settings name: {factor: (1, T) or (1, T, k) tensor}, and "timestep"."""
+    configurator.check(globals(), {"trajectory": (-len(trajectories), len(trajectories))})
+    one = trajectories[[trajectory]]
+    configurator.check(globals(), {"start": (0, one.lengths[0] - context + 1)})
     window = {name: x[:, start : start + context] for name, x in one.tensors().items()}
     return window | {"timestep": start + torch.arange(context)[None]}
 
 
-def exact_posterior(trajectories, query):
-    """What the exact posterior answers to a query on whole trajectories of DoorKey, as marginals() does."""
-    import bayes
-
-    if query.see["action"].shape[1] != trajectories.lengths[0]:
-        raise ValueError("the exact posterior is of whole trajectories: this model's context is shorter")
-    values = {f.name: query.values[f.name].numpy() for f in trajectories.factors}
-    posterior = bayes.posterior(data.Trajectories(trajectories.factors, values), query.see)
+def exact_posterior(facts, trajectories, asked):
+    """What the exact posterior answers to a query, as marginals() does."""
+    values = {f.name: asked.values[f.name].numpy() for f in trajectories.factors}
+    whole = data.Trajectories(trajectories.factors, values, trajectories.world)
+    if not facts or not facts.posterior or whole.lengths[0] < trajectories.lengths[0]:
+        raise ValueError("exact=True: only whole trajectories of DoorKey have an exact posterior")
+    posterior = facts.posterior(whole, asked.see)
     return {name: torch.as_tensor(p) for name, p in posterior.items()}
 
 
-def tell(query, answers, factors):
+def play(network, asked, name, generator):
+    """Complete a query in a world, which gives the states. Returns as rollout.play()."""
+    if start:
+        raise ValueError(f"start={start}: in the world a query begins where an episode does, at 0")
+    stage = worlds.stage(name, env, max(1, samples), seed, network.factors)
+    if not env:  # an environment of Gymnasium begins where it likes
+        first = {name: asked.values[name][0, 0].numpy() for name in stage.observe()}
+        if unknown := [name for name in first if not asked.see[name][0, 0]]:
+            raise ValueError(f"the world begins with a known state: see or give {unknown[0]}[0]")
+        stage.start_at(first)
+    # what is seen ahead is a condition, such as a goal, until the world gets there
+    options = {"temperature": temperature, "horizon": horizon or network.config.context}
+    return rollout.play(network, stage, generator=generator, condition=asked[:2], **options)
+
+
+def tell_valid(valid, factors, drawn, known):
+    """Print the share of valid transitions among those between timesteps that are all known."""
+    whole = torch.stack([known[f.name] for f in factors if f.group != "RETURN"]).all(0).numpy()
+    judged = valid({f.name: drawn[f.name].numpy() for f in factors})  # (n, T-1)
+    judged = judged[:, whole[:-1] & whole[1:]]
+    if judged.size:
+        print(f"{judged.mean():.2%} of their transitions are valid")
+
+
+def tell_arrivals(drawn, asked, factors):
+    """Print how the episodes played met each state that the query sees."""
+    for f in (f for f in factors if f.group == "STATE"):
+        for t in asked.see[f.name][0, : drawn[f.name].shape[1]].nonzero()[:, 0].tolist():
+            off = drawn[f.name][:, t] - asked.values[f.name][0, t]  # (n,) or (n, k)
+            if f.kind == "categorical":
+                print(f"{(off == 0).double().mean():.1%} of them met {f.name}[{t}]")
+            else:
+                print(f"they missed {f.name}[{t}] by {off.norm(dim=-1).mean():.3f} on average")
+
+
+def tell(asked, answers, factors):
     """Print each wanted entry: its three most probable classes, or its mean."""
     for f in (f for f in factors if f.name in answers["model"]):
-        for t in query.predict[f.name][0].nonzero()[:, 0].tolist():
+        for t in asked.predict[f.name][0].nonzero()[:, 0].tolist():
             line = f"{f.name}[{t}]".ljust(16)
             for who, answer in answers.items():
-                if f.kind == "categorical":
-                    top = answer[f.name][0, t].topk(min(3, f.size))
-                    text = ", ".join(f"{value} ({p:.2f})" for p, value in zip(*map(torch.Tensor.tolist, top)))
-                else:
-                    text = ", ".join(f"{x:.3f}" for x in answer[f.name][0, t].tolist())
+                here = answer[f.name][0, t]  # (classes,) or (k,)
+                best = here.topk(min(3, f.size)).indices if f.kind == "categorical" else ()
+                text = [f"{value} ({here[value]:.2f})" for value in best]
+                text = ", ".join(text or [f"{x:.3f}" for x in here])
                 line += f"  {who}: {text}".ljust(44)
             print(line.rstrip())
 
 
-def tell_arrivals(samples, query, factors):
-    """Print, for each state that the query sees ahead, how the samples played in the world met it."""
-    for f in (f for f in factors if f.group == "STATE"):
-        for t in query.see[f.name][0, : samples[f.name].shape[1]].nonzero()[:, 0].tolist():
-            there, wanted = samples[f.name][:, t], query.values[f.name][0, t]
-            if f.kind == "categorical":
-                print(f"{(there == wanted).double().mean():.1%} of them met {f.name}[{t}]={wanted}")
-            elif t > 0:
-                print(f"they missed {f.name}[{t}] by {(there - wanted).norm(dim=-1).mean():.3f} on average")
-
-
-# settings of the command line
-out_dir = "out/minigrid_random"  # a folder that train.py made
-trajectory = 0  # known values come from this one of the split; a negative number counts from its end
-split = "val"  # "val": trajectories held out in training; "test": fresh ones of another data seed
-start = 0  # timestep of the trajectory at which the window begins
-see = ""  # what is known, e.g. "state[0],state[9]" (queries.py)
-predict = ""  # what is wanted; empty: what the task predicts, or all states and actions that are not seen
-task = ""  # shorthand: see, and by default predict, what this task of masks.TASKS does, e.g. "past" or "span(3,8)"
-set = ""  # values to see in place of the trajectory's, e.g. "agent_pos[0]=5,action[2]=1"
-samples = 100  # joint samples; 0: marginals only
-order = "forward"  # in which to fill in a sample: ORDERS
-temperature = 1.0  # 0: the most probable value
-unit = "auto"  # UNITS; "auto": "factor" if the model was trained with factor_hiding, else "token"
-world = False  # let the world give the states, and the model only the actions
-horizon = 0  # steps to play in the world; 0: the window's length
-exact = False  # also draw the exact posterior (DoorKey)
-picture = ""  # file to draw to, .png or .gif (animated); empty: answer.png in out_dir
-seed = 0
-device = "cpu"
-
 if __name__ == "__main__":
+    configurator.apply(globals())
     main()

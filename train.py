@@ -32,7 +32,7 @@ import model
 import rollout
 import worlds
 
-# ---- settings --------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
 # input and output
 out_dir = "out/run"
 overwrite = False  # start anew in a folder that holds another run, whose files are then lost
@@ -88,13 +88,11 @@ grad_clip = 0.5  # largest norm of the gradient; 0: no clipping
 ema = 0.0  # decay of a running average of the weights, which is then evaluated and kept; 0: none
 # machine
 seed = 0
-device = "cpu"
+device = "cpu"  # or "cuda"
 dtype = "float32"  # or "bfloat16": autocast
 compile = False
-threads = (
-    1  # CPU threads (0: torch's choice). A second one gains a fifth, and changes the last bits
-)
-# ----------------------------------------------------------------------------------------------------
+threads = 1  # CPU threads (0: torch's choice); a second gains a fifth, and changes the last bits
+# --------------------------------------------------------------------------------------------------
 config = configurator.apply(globals())
 given = configurator.given(sys.argv[1:])
 
@@ -138,7 +136,7 @@ def check_settings():
         raise ValueError(f"device={device!r} is not to be had: {reason}") from None
 
 
-# ---- set-up: the machine ---------------------------------------------------------------------------
+# ---- set-up: the machine -------------------------------------------------------------------------
 # torchrun starts several processes. Each draws the whole batch, and takes its rows of it.
 rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 check_settings()
@@ -155,7 +153,7 @@ torch.manual_seed(seed)  # of fresh weights
 generator = torch.Generator(device=device)  # of windows and masks
 autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == "bfloat16")
 
-# ---- set-up: data and model ------------------------------------------------------------------------
+# ---- set-up: data and model ----------------------------------------------------------------------
 train, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
 values, lengths = train.tensors(device), torch.as_tensor(train.lengths, device=device)
 saved = None
@@ -204,7 +202,7 @@ questions = evaluate.questions(validation, tasks, eval_sequences, context, mask_
 limits = evaluate.limits(validation, questions)
 
 
-# ---- a step ----------------------------------------------------------------------------------------
+# ---- a step --------------------------------------------------------------------------------------
 def get_batch(it):
     """The batch of a step, from (seed, it) alone, so that any step can be made again.
 
@@ -280,7 +278,7 @@ def train_step(it):
     return loss
 
 
-# ---- evaluation and checkpoints --------------------------------------------------------------------
+# ---- evaluation and checkpoints ------------------------------------------------------------------
 def evaluate_and_save(it):
     """Add a row to the log and keep the checkpoint, the best one apart."""
     global best, loss_sum, loss_count
@@ -333,7 +331,7 @@ def save(it, with_best):
     checkpoint.save_run(out_dir, plain, state, with_best)
 
 
-# ---- the loop --------------------------------------------------------------------------------------
+# ---- the loop ------------------------------------------------------------------------------------
 print("\n".join(f"{name} = {value!r}" for name, value in config.items()))
 sizes = f"{len(train)} training and {len(validation)} validation trajectories"
 print(f"{model.num_params(network):,} parameters, {sizes}")

@@ -22,13 +22,13 @@ import data
 import doorkey
 import maze2d
 
-# ---- settings --------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
 world = "doorkey"  # a name in WORLDS
 n = 2000  # trajectories to make
-seed = 0
+seed = 0  # of the trajectories
 file = ""  # a file to look at instead
 out = ""  # the file to write: .npz, or a folder that is mapped into memory when it is loaded
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 TEST_SEED = 1_000_000  # added to the data seed: test trajectories are of another seed
 
@@ -102,7 +102,7 @@ def environment(name, n, seed):
     return world.environment(n, seed)
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Training, validation and test
 
 
@@ -155,7 +155,7 @@ def tenth(trajectories):
     return min(1000, max(1, len(trajectories) // 10))
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Gymnasium
 
 

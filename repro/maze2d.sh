@@ -1,20 +1,54 @@
 #!/usr/bin/env bash
-# The Maze2D table: 15 rows at contexts of 5 and 10 timesteps, 30 runs a seed, then assets/maze2d_table.md.
+# The Maze2D table: 15 rows at contexts of 5 and 10 timesteps, 30 runs a seed. Then its tables and
+# assets/maze2d_curve.png.
 #
-#   bash repro/maze2d.sh                         # our recipe, medium maze, 3 seeds: 3.6 hours on 2 cores
-#   MAZE=umaze SEEDS=0 bash repro/maze2d.sh      # another maze: umaze, medium or large; CONTEXTS=5 and 6 rows: 11 to 16 minutes
-#   PAPER=1 bash repro/maze2d.sh                 # published hyperparameters and steps: 230 core-hours a seed, by a 500th of one
-#   SMOKE=1 bash repro/maze2d.sh                 # tiny, one seed, T=5, into out/smoke: under 2 minutes on 2 cores
-#   FRACTION=0.002 PAPER=1 SEEDS=0 bash repro/maze2d.sh   # a 500th of the published steps, to measure their time: 37 minutes
+#   bash repro/maze2d.sh                    # medium maze, 3 seeds: 3.6 hours on 2 cores
+#   MAZE=umaze SEEDS=0 CONTEXTS=5 ROWS="unimask_bc unimask_rc dt_bc dt_rc nn_bc nn_rc" bash repro/maze2d.sh
+#                                           # six rows in another maze: 16 minutes; large: 11 minutes
+#   LIST=1 bash repro/maze2d.sh             # print the lines, run nothing
+#   SMOKE=1 bash repro/maze2d.sh            # everything tiny, one seed, T=5, into out/smoke: 2 minutes
+#   PAPER=1 bash repro/maze2d.sh            # the published recipe (maze2d_paper.sh): 230 core-hours a seed
 #
 # Killed at any moment, the same command goes on where it stopped. JOBS: one-thread processes at a time.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/run.sh"
-MAZE=${MAZE:-medium}
-if [ "$PRESET" = smoke ]; then SEEDS=${SEEDS:-0} CONTEXTS=${CONTEXTS:-5}; fi
-SEEDS=${SEEDS:-0 1 2}
-STUDY=(--preset="$PRESET" --fraction="${FRACTION:-1}" --maze="$MAZE")
+here=$(dirname "${BASH_SOURCE[0]}")
+if [ "${PAPER:-0}" = 1 ]; then exec bash "$here/maze2d_paper.sh"; fi
+source "$here/common.sh"
 
-run_jobs maze2d "${STUDY[@]}" --seeds="$SEEDS" --contexts="${CONTEXTS:-5 10}"
-python repro/table.py "${STUDY[@]}" --parallel="$JOBS"
+MAZE=${MAZE:-medium} SEEDS=${SEEDS:-0 1 2} CONTEXTS=${CONTEXTS:-5 10}
+STUDY=maze2d_$MAZE
+EVERY="--dataset=maze2d-$MAZE"
+if [ -n "$TINY" ]; then TINY="$TINY --eval_rollouts=4"; fi
+
+TO_BC="--task=behavior_cloning_states --eval_modes=bc,bc_states"
+TO_RC="--task=reward_conditioned_states --eval_modes=rc,rc_states"
+LONGER="--max_iters=20000 --eval_interval=5000" # random masks teach little of driving
+SHORTER="--learning_rate=1e-3 --warmup_iters=50 --max_iters=10000 --eval_interval=2500"
+
+for seed in $SEEDS; do
+  for T in $CONTEXTS; do
+    run "unimask_bc_T$T" config/maze2d_bc.py --context="$T"
+    run "unimask_rc_T$T" config/maze2d_rc.py --context="$T"
+    run "unimask_bc_rc_T$T" config/maze2d_bc_rc.py --context="$T"
+    run "unimask_random_T$T" config/maze2d_random.py --context="$T"
+    run "unimask_random_bc_T$T" config/maze2d_random.py --context="$T" --task=random_bc --eval_modes=bc,bc_states
+    run "dt_bc_T$T" config/maze2d_dt_bc.py --context="$T"
+    run "dt_rc_T$T" config/maze2d_dt_rc.py --context="$T"
+    run "dt_bc_timestep_T$T" config/maze2d_dt_bc.py --context="$T" --positions=timestep
+    run "dt_rc_timestep_T$T" config/maze2d_dt_rc.py --context="$T" --positions=timestep
+    run "nn_bc_T$T" config/maze2d_nn_bc.py --context="$T"
+    run "nn_rc_T$T" config/maze2d_nn_rc.py --context="$T"
+    # finetuned, from random masks and from the two tasks together, of the same seed
+    random="--init_from=finetune:$RUNS/$STUDY/unimask_random_T${T}_s$seed"
+    both="--init_from=finetune:$RUNS/$STUDY/unimask_bc_rc_T${T}_s$seed"
+    run "unimask_random_finetune_bc_T$T" config/maze2d_random.py --context="$T" "$random" $TO_BC $LONGER
+    run "unimask_random_finetune_rc_T$T" config/maze2d_random.py --context="$T" "$random" $TO_RC $LONGER
+    run "unimask_bc_rc_finetune_bc_T$T" config/maze2d_bc_rc.py --context="$T" "$both" $TO_BC $SHORTER
+    run "unimask_bc_rc_finetune_rc_T$T" config/maze2d_bc_rc.py --context="$T" "$both" $TO_RC $SHORTER
+  done
+done
+
+run_all
+demonstrator
+draw "$STUDY"
 exit "$failed"

@@ -1,4 +1,4 @@
-"""What all tests share: the repository on the path, one thread, small data sets, and the real commands to run."""
+"""What all tests share: the path, one thread, small data sets, and the real commands to run."""
 
 import os
 import runpy
@@ -9,13 +9,17 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models on a few cores: one thread is the fastest
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models on a few cores: that is the fastest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "repro")]
 
 import numpy as np
 import pytest
 import torch
+
+import doorkey
+import worlds  # noqa: F401, for start_warm()
+from data import Factor, Trajectories, normalise
 
 torch.set_num_threads(1)
 
@@ -27,7 +31,10 @@ def generator():
 
 @pytest.fixture(scope="session")
 def reference():
-    """2,000 trajectories by the original's generator: {pos, key_pos, door, key, action, reward, rtg: (2000, 10)}."""
+    """2,000 trajectories by the original's generator.
+
+    {"pos", "key_pos", "door", "key", "action", "reward", "rtg": (2000, 10) int64}
+    """
     with np.load(ROOT / "tests" / "data" / "doorkey_reference.npz") as file:
         return {name: file[name].astype(np.int64) for name in file.files}
 
@@ -35,16 +42,12 @@ def reference():
 @pytest.fixture(scope="session")
 def doorkey_data():
     """A few DoorKey trajectories: categorical factors, ten steps."""
-    import doorkey
-
     return doorkey.make_dataset(24, seed=5)
 
 
 @pytest.fixture(scope="session")
 def toy_data():
-    """A few trajectories of no world and unequal lengths: mixed states, continuous actions and returns."""
-    from data import Factor, Trajectories, normalise
-
+    """A few trajectories of no world and unequal lengths: mixed states, continuous actions."""
     rng = np.random.default_rng(3)
     N, L = 24, 12
     factors = [
@@ -61,7 +64,8 @@ def toy_data():
     }
     lengths = rng.integers(10, L + 1, N)
     lengths[:2] = 10, L
-    return normalise(Trajectories(factors, values, "", lengths, {"start_velocity": rng.normal(size=(N, 2))}))
+    extras = {"start_velocity": rng.normal(size=(N, 2))}
+    return normalise(Trajectories(factors, values, "", lengths, extras))
 
 
 @pytest.fixture(params=["doorkey", "toy"])
@@ -72,7 +76,7 @@ def trajectories(request, doorkey_data, toy_data):
 
 @pytest.fixture(scope="session")
 def run():
-    """run("train.py", "--seed=1", cwd=folder): the finished process of a real command, with its output."""
+    """run("train.py", "--seed=1", cwd=folder): the finished process of a real command."""
 
     def command(script, *args, cwd):
         line = [sys.executable, str(ROOT / script), *map(str, args)]
@@ -83,18 +87,19 @@ def run():
 
 @pytest.fixture(scope="session")
 def start_warm():
-    """start_warm("train.py", "--seed=1", cwd=folder): begin a command in a fork of this process, its slow imports done.
+    """start_warm("train.py", "--seed=1", cwd=folder): begin a command in a fork of this process.
 
-    inside: called in the fork before the script begins. Returns a function that waits and returns the finished process;
-    its argument is the number of seconds after which it ends the command with SIGKILL.
+    Its slow imports are then done. inside: called in the fork before the script begins. Returns a
+    function that waits and returns the finished process; its argument is the number of seconds
+    after which it ends the command with SIGKILL.
     """
-    import doorkey
-    import evaluate  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
 
     doorkey.table(6)
     parameter = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
-    torch.optim.AdamW([parameter], fused=True).step()  # the first step imports half of PyTorch's compiler
+    # the first step imports half of PyTorch's compiler
+    torch.optim.AdamW([parameter], fused=True).step()
 
     def start(script, *args, cwd, inside=None):
         line = [str(ROOT / script), *map(str, args)]
@@ -129,13 +134,18 @@ def start_warm():
 @pytest.fixture(scope="session")
 def run_warm(start_warm):
     """As run(), but in a fork of this process, in which all slow imports are done already."""
-    return lambda script, *args, cwd, inside=None, seconds=300: start_warm(script, *args, cwd=cwd, inside=inside)(
-        seconds
-    )
+
+    def command(script, *args, cwd, inside=None, seconds=300):
+        return start_warm(script, *args, cwd=cwd, inside=inside)(seconds)
+
+    return command
 
 
 def as_main(line):
-    """Run a script as the interpreter would, errors and all, and return its exit code. line: its path and arguments."""
+    """Run a script as the interpreter would, errors and all, and return its exit code.
+
+    line: its path and arguments.
+    """
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
     sys.argv, code = line, 0
     sys.path.insert(0, os.path.dirname(line[0]))
@@ -155,14 +165,16 @@ def as_main(line):
 
 @pytest.fixture(scope="session")
 def refused():
-    """refused(process): assert that a command ended as a user's mistake should, and return its one line on stderr."""
+    """refused(process): assert that a command ended as a user's mistake should.
+
+    Returns its one line on stderr.
+    """
 
     def check(process):
         lines = process.stderr.strip().splitlines()
         assert process.returncode != 0, f"exit code 0; stdout: {process.stdout[-500:]}"
-        assert len(lines) == 1 and "Traceback" not in process.stderr, (
-            f"not one line on stderr:\n{process.stderr[-1500:]}"
-        )
+        whole = f"not one line on stderr:\n{process.stderr[-1500:]}"
+        assert len(lines) == 1 and "Traceback" not in process.stderr, whole
         return lines[0]
 
     return check

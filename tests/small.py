@@ -1,36 +1,51 @@
-"""What several tests share: small models, windows of small data, and PyTorch's own layer with the same weights."""
+"""What several tests share: small models, windows of small data, and PyTorch's own layer."""
 
-import itertools
 import math
 
 import torch
 import torch.nn as nn
 
-import model as models
+import model
 from model import ModelConfig
 
 CONTEXT = 5
 SMALL = dict(context=CONTEXT, n_layer=2, n_head=2, n_embd=16, n_ff=24, dropout=0.1, max_timestep=20)
-CONFIGS = [
-    dict(model="unimask", layout=layout, hidden=hidden, positions=positions, norm=norm)
-    for layout, hidden, positions, norm in itertools.product(
-        ("timestep", "factor", "entry"), ("flag", "zero"), ("sinusoidal", "learned", "timestep"), ("post", "pre")
-    )
-]
-CONFIGS += [
-    dict(model="dt", hidden=hidden, positions=positions, norm=norm)
-    for hidden, positions, norm in itertools.product(
-        ("flag", "zero"), ("sinusoidal", "learned", "timestep"), ("post", "pre")
-    )
-]
-CONFIGS += [dict(model="nn", hidden="flag"), dict(model="nn", hidden="zero")]
-CONFIGS += [dict(model=kind, octaves=3, differences=True, tanh_actions=True) for kind in ("unimask", "dt", "nn")]
-CONFIGS += [dict(model="unimask", differences=True, layout="entry", hidden="zero")]
-CONFIGS += [dict(model=kind, head=head) for kind in ("unimask", "dt", "nn") for head in ("gaussian", "median")]
-FAMILIES = [dict(model="unimask", layout=layout) for layout in ("timestep", "factor", "entry")] + [
-    dict(model="dt"),
-    dict(model="nn"),
-]
+VALUES = {
+    "layout": ("timestep", "factor", "entry"),
+    "positions": ("sinusoidal", "learned", "timestep"),
+    "hidden": ("flag", "zero"),
+    "norm": ("post", "pre"),
+}
+# Not every combination, but every pair of two settings' values meets somewhere (a test says so).
+UNIMASK = (
+    ("timestep", "sinusoidal", "zero", "post"),
+    ("timestep", "learned", "flag", "pre"),
+    ("timestep", "timestep", "zero", "post"),
+    ("factor", "sinusoidal", "flag", "post"),
+    ("factor", "learned", "zero", "post"),
+    ("factor", "timestep", "flag", "pre"),
+    ("entry", "sinusoidal", "zero", "pre"),
+    ("entry", "learned", "flag", "post"),
+    ("entry", "timestep", "zero", "post"),
+)
+DECISION_GPT = (
+    ("sinusoidal", "flag", "post"),
+    ("sinusoidal", "zero", "pre"),
+    ("learned", "flag", "pre"),
+    ("learned", "zero", "post"),
+    ("timestep", "flag", "post"),
+    ("timestep", "zero", "pre"),
+)
+KINDS = ("unimask", "dt", "nn")
+RICH = dict(fourier_features=3, differences=True, tanh_actions=True)
+CONFIGS = [dict(model_type="unimask") | dict(zip(VALUES, row)) for row in UNIMASK]
+CONFIGS += [dict(model_type="dt") | dict(zip(list(VALUES)[1:], row)) for row in DECISION_GPT]
+CONFIGS += [dict(model_type="nn", hidden=hidden) for hidden in ("flag", "zero")]
+CONFIGS += [dict(model_type=kind) | RICH for kind in KINDS]
+CONFIGS += [dict(model_type="unimask", differences=True, layout="entry", hidden="zero")]
+CONFIGS += [dict(model_type=kind, head="gaussian") for kind in KINDS]
+FAMILIES = [dict(model_type="unimask", layout=layout) for layout in VALUES["layout"]]
+FAMILIES += [dict(model_type="dt"), dict(model_type="nn")]
 
 
 def name_of(config):
@@ -40,7 +55,7 @@ def name_of(config):
 def build(config, factors, seed=0):
     """A small model in eval mode whose outputs depend on every weight: no layer starts at zero."""
     torch.manual_seed(seed)
-    return models.build(ModelConfig(**SMALL | config), factors).eval()
+    return model.build(ModelConfig(**SMALL | config), factors).eval()
 
 
 def windows(trajectories, T=CONTEXT, start=2):
@@ -49,13 +64,21 @@ def windows(trajectories, T=CONTEXT, start=2):
     return values | {"timestep": torch.arange(start, start + T).expand(len(trajectories), T)}
 
 
+def all_seen(trajectories, T=CONTEXT):
+    """(B, T, 3) masks that show everything."""
+    return torch.ones(len(trajectories), T, 3, dtype=torch.bool)
+
+
 def identical(one, other):
     """Whether two dictionaries of outputs agree in every bit (and hold no NaN)."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def scrambled(values, keep, factors, number=math.nan, seed=0):
-    """The same values wherever keep ({factor: (B, T)}) is true; elsewhere another class, or `number`."""
+    """The same values wherever keep ({factor: (B, T)}) is true; elsewhere others.
+
+    Classes are then other classes, and numbers are `number`.
+    """
     generator, changed = torch.Generator().manual_seed(seed), dict(values)
     for f in factors:
         value = values[f.name]
@@ -70,21 +93,16 @@ def scrambled(values, keep, factors, number=math.nan, seed=0):
 def torch_layer(block, config):
     """PyTorch's own transformer layer with the weights of one of our blocks."""
     d, nh, ff = config.n_embd, config.n_head, config.n_ff
-    layer = nn.TransformerEncoderLayer(d, nh, ff, dropout=0.0, batch_first=True, norm_first=config.norm == "pre")
-    layer.load_state_dict(
-        {
-            "self_attn.in_proj_weight": block.attention.qkv.weight,
-            "self_attn.in_proj_bias": block.attention.qkv.bias,
-            "self_attn.out_proj.weight": block.attention.proj.weight,
-            "self_attn.out_proj.bias": block.attention.proj.bias,
-            "linear1.weight": block.net[0].weight,
-            "linear1.bias": block.net[0].bias,
-            "linear2.weight": block.net[-1].weight,
-            "linear2.bias": block.net[-1].bias,
-            "norm1.weight": block.norm1.weight,
-            "norm1.bias": block.norm1.bias,
-            "norm2.weight": block.norm2.weight,
-            "norm2.bias": block.norm2.bias,
-        }
-    )
-    return layer
+    pre = config.norm == "pre"
+    layer = nn.TransformerEncoderLayer(d, nh, ff, dropout=0.0, batch_first=True, norm_first=pre)
+    ours = {
+        "self_attn.in_proj_": block.attention.qkv,
+        "self_attn.out_proj.": block.attention.proj,
+        "linear1.": block.mlp[0],
+        "linear2.": block.mlp[-1],
+        "norm1.": block.norm1,
+        "norm2.": block.norm2,
+    }
+    weights = {f"{name}weight": part.weight for name, part in ours.items()}
+    layer.load_state_dict(weights | {f"{name}bias": part.bias for name, part in ours.items()})
+    return layer.eval()

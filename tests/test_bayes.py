@@ -1,4 +1,4 @@
-"""The exact posterior (bayes.py) against brute-force enumeration, the demonstrator's own data, and its own samples."""
+"""The exact posterior against brute-force enumeration, the demonstrator's data, and its samples."""
 
 import numpy as np
 import pytest
@@ -22,14 +22,16 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Brute force, from the demonstrator's specification in scalars and doorkey.step: every trajectory with its probability
+# --------------------------------------------------------------------------------------------------
+# Brute force, from the demonstrator's specification in scalars and doorkey.step: every trajectory
+# with its probability
 
 
 def demonstrator(agent, key, held, door_open, beta, size):
     wall, goal = doorkey.WALL_X[size], size - 2
     x, y = agent // goal + 1, agent % goal + 1
-    subgoal = (goal, goal) if door_open else (wall, 1) if held else (key // goal + 1, key % goal + 1)
+    subgoal = (wall, 1) if held else (key // goal + 1, key % goal + 1)
+    subgoal = (goal, goal) if door_open else subgoal
     to_subgoal = lambda x, y: abs(x - subgoal[0]) + abs(y - subgoal[1])
     weights = []
     for dx, dy in ((1, 0), (0, 1), (-1, 0), (0, -1)):
@@ -50,8 +52,8 @@ def distance(agent, size):
 
 
 def enumerate_trajectories(T, size):
-    """All P trajectories of T steps: {factor: (P, T)} and their probabilities (P,), over starts, betas and actions."""
-    left = [(x - 1) * (size - 2) + y - 1 for x in range(1, doorkey.WALL_X[size]) for y in range(1, size - 1)]
+    """All P trajectories of T steps: {factor: (P, T)} and their probabilities (P,)."""
+    left = list(range((doorkey.WALL_X[size] - 1) * (size - 2)))  # cells, column by column
     starts = [(agent, key) for agent in left for key in left if agent != key]
     agent, key = (np.repeat(column, 3) for column in np.array(starts).T)
     beta = np.tile([0.5, 1.0, 3.0], len(starts))
@@ -60,11 +62,13 @@ def enumerate_trajectories(T, size):
     for _ in range(T):
         code = np.ravel_multi_index((*state, (2 * beta).astype(int)), (256, 256, 2, 2, 7))
         _, first, where = np.unique(code, return_index=True, return_inverse=True)
-        policy = np.array([demonstrator(*map(int, state[:, i]), beta[i], size) for i in first])[where]  # (P, 4)
+        policy = [demonstrator(*map(int, state[:, i]), beta[i], size) for i in first]
+        policy = np.array(policy)[where]  # (P, 4)
         action = np.tile(np.arange(4), len(weight))
         weight = (weight[:, None] * policy).ravel()
         state, beta = np.repeat(state, 4, axis=1), np.repeat(beta, 4)
-        steps = [[np.repeat(column, 4) for column in step] for step in steps] + [[state[0], state[1], action]]
+        steps = [[np.repeat(column, 4) for column in step] for step in steps]
+        steps.append([state[0], state[1], action])
         state = np.stack(doorkey.step(*state, action, size=size))
     agent, key, action = (np.stack([step[i] for step in steps], axis=1) for i in range(3))
     D = np.array([distance(cell, size) for cell in range((size - 2) ** 2)])
@@ -85,12 +89,13 @@ def short(T, n, seed, size=6):
     """n trajectories cut to T steps, with their returns cut as well."""
     whole = doorkey.make_dataset(n, seed, size)
     values = {name: array[:, :T].copy() for name, array in whole.values.items()}
-    values["return_to_go"] += doorkey.RETURN_OFFSET[size] - whole.values["return_to_go"][:, T : T + 1]
+    later = whole.values["return_to_go"][:, T : T + 1]
+    values["return_to_go"] += doorkey.RETURN_OFFSET[size] - later
     return Trajectories(doorkey.factors(size), values)
 
 
 def random_see(rng, N, T, per_factor):
-    """Arbitrary masks: each sequence and factor (or group) draws how much of it is seen, and then what."""
+    """Arbitrary masks: each sequence and factor (or group) draws how much is seen, then what."""
     seen = rng.random((N, T, 4)) < rng.random((N, 1, 4))
     if not per_factor:
         return seen[..., :3]
@@ -111,7 +116,8 @@ def test_posterior_equals_enumeration(size, T, pairs):
     for per_factor in (False, True):
         trajectories = short(T, pairs // 2, seed=1 + per_factor, size=size)
         see = random_see(rng, pairs // 2, T, per_factor)
-        posterior, log_likelihood = bayes.posterior(trajectories, see), bayes.log_likelihood(trajectories, see)
+        posterior = bayes.posterior(trajectories, see)
+        log_likelihood = bayes.log_likelihood(trajectories, see)
         see = by_factor(see)
         assert (~see["agent_pos"][:, 0]).any() and (see["return_to_go"].sum(axis=1) > 1).any()
         for n in range(pairs // 2):
@@ -119,9 +125,10 @@ def test_posterior_equals_enumeration(size, T, pairs):
             total = weight[agree].sum()
             assert abs(log_likelihood[n] - np.log(total)) < 1e-6
             for name in FACTORS[:3]:
+                found, path = posterior[name][n], paths[name][agree]
                 for t in range(T):
-                    exact = np.bincount(paths[name][agree, t], weight[agree], minlength=posterior[name].shape[-1])
-                    np.testing.assert_allclose(posterior[name][n, t], exact / total, rtol=0, atol=1e-6)
+                    exact = np.bincount(path[:, t], weight[agree], minlength=found.shape[-1])
+                    np.testing.assert_allclose(found[t], exact / total, rtol=0, atol=1e-6)
 
 
 def test_samples_are_exact_joint_samples():
@@ -134,10 +141,14 @@ def test_samples_are_exact_joint_samples():
     see["action"][2, 1:], see["agent_pos"][2, 0] = True, False  # a hidden start
     samples = bayes.sample(trajectories, see, torch.Generator().manual_seed(0), n)
     places = [(name, t) for name in FACTORS[:3] for t in range(T)]
-    code = lambda values: sum(values[name][..., t] << 5 * place for place, (name, t) in enumerate(places))
+
+    def code(values):
+        return sum(values[name][..., t] << 5 * place for place, (name, t) in enumerate(places))
+
     for row in range(3):
         agree = agreeing(paths, trajectories.values, see, row)
-        which, position = np.unique(code({k: v[agree] for k, v in paths.items()}), return_inverse=True)
+        possible = code({name: path[agree] for name, path in paths.items()})
+        which, position = np.unique(possible, return_inverse=True)
         exact = np.bincount(position, weight[agree] / weight[agree].sum())
         drawn, counts = np.unique(code({k: v[row] for k, v in samples.items()}), return_counts=True)
         assert np.isin(drawn, which).all()
@@ -152,16 +163,18 @@ def test_samples_are_exact_joint_samples():
 
 def test_samples_agree_with_marginals_and_can_happen():
     n = 4000
-    trajectories, see = doorkey.make_dataset(6, seed=9), random_see(np.random.default_rng(3), 6, 10, per_factor=True)
+    trajectories = doorkey.make_dataset(6, seed=9)
+    see = random_see(np.random.default_rng(3), 6, 10, per_factor=True)
     samples = bayes.sample(trajectories, see, torch.Generator().manual_seed(1), n)
     for name, exact in bayes.posterior(trajectories, see).items():
         frequency = (samples[name][..., None] == np.arange(exact.shape[-1])).mean(axis=1)
         assert (np.abs(frequency - exact) <= 5 * np.sqrt(exact * (1 - exact) / n) + 3 / n).all()
-    whole = Trajectories(trajectories.factors, {name: values[:, 0] for name, values in samples.items()})
+    first = {name: values[:, 0] for name, values in samples.items()}
+    whole = Trajectories(trajectories.factors, first)
     assert np.isfinite(bayes.log_likelihood(whole, np.ones((6, 10, 3), dtype=bool))).all()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The limit
 
 
@@ -184,18 +197,25 @@ def reference():
     return Trajectories(doorkey.factors(6), dict(zip(FACTORS, arrays)), world="doorkey")
 
 
-def test_limit_of_every_task_on_own_and_reference_data():
-    own = doorkey.make_dataset(2000, seed=11)
-    given = reference()
-    totals = {}
-    for task in masks.TASKS:
-        see, predict = masks.draw(task, 2000, 10, torch.Generator().manual_seed(4), balanced=True)
-        limit = bayes.limit(own, see, predict)
-        assert set(limit) == set(FACTORS) and all(np.isfinite(nats) for nats in limit.values())
-        assert limit["return_to_go"] == 0
-        totals[task], error = mean_and_error(own, see, predict)
-        assert sum(limit.values()) == pytest.approx(totals[task], abs=1e-12)
-        there, error_there = mean_and_error(given, see, predict)
+def draw(task, n):
+    return masks.draw(task, n, 10, torch.Generator().manual_seed(4), balanced=True)
+
+
+@pytest.mark.parametrize("task", masks.TASKS)
+def test_every_task_has_a_limit(task):
+    own = doorkey.make_dataset(50, seed=11)
+    see, predict = draw(task, 50)
+    limit = bayes.limit(own, see, predict)
+    assert set(limit) == set(FACTORS) and all(np.isfinite(nats) for nats in limit.values())
+    assert limit["return_to_go"] == 0
+    assert sum(limit.values()) == pytest.approx(mean_and_error(own, see, predict)[0], abs=1e-12)
+
+
+def test_limits_on_own_and_reference_data():
+    own, given, totals = doorkey.make_dataset(1000, seed=11), reference()[:1000], {}
+    for task in masks.EIGHT:
+        totals[task], error = mean_and_error(own, *draw(task, 1000))
+        there, error_there = mean_and_error(given, *draw(task, 1000))
         assert abs(totals[task] - there) <= 3 * np.hypot(error, error_there) + 1e-9, task
     assert totals["behavior_cloning"] == pytest.approx(1.08, abs=0.05)
     assert totals["past"] == pytest.approx(4.32, abs=0.1)
@@ -214,12 +234,14 @@ def test_any_mask_has_a_limit_and_the_posterior_is_calibrated():
     for name, probability in bayes.posterior(trajectories, see).items():
         np.testing.assert_allclose(probability.sum(axis=-1), 1, atol=1e-12)
         truth, shown = trajectories.values[name], by_factor(see)[name]
-        assert (np.take_along_axis(probability, truth[..., None], -1)[..., 0][shown] > 1 - 1e-12).all()
+        of_truth = np.take_along_axis(probability, truth[..., None], -1)[..., 0]
+        assert (of_truth[shown] > 1 - 1e-12).all()
         entropy = -(probability * np.log(np.maximum(probability, 1e-300))).sum(axis=-1)  # (N, L)
         excess = np.where(shown, 0, nats[name] - entropy).sum(axis=1)
         assert abs(excess.mean()) < 3 * excess.std() / np.sqrt(len(excess)), name
         hit = np.arange(probability.shape[-1]) == truth[..., None]
-        for low, high in ((0.02, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 0.98)):  # of what it calls 70% likely, 70% is true
+        # Of what it calls 70% likely, 70% is true.
+        for low, high in ((0.02, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 0.98)):
             chosen = (probability > low) & (probability <= high)
             gap = np.where(chosen, hit - probability, 0).sum(axis=(1, 2))
             assert abs(gap.mean()) < 3.5 * gap.std() / np.sqrt(len(gap)), (name, low)
@@ -239,11 +261,12 @@ def test_hidden_values_are_not_read():
     trajectories = doorkey.make_dataset(20, seed=14)
     see = random_see(np.random.default_rng(8), 20, 10, per_factor=True)
     scrambled = {name: np.where(see[name], array, 0) for name, array in trajectories.values.items()}
-    for name, probability in bayes.posterior(Trajectories(trajectories.factors, scrambled), see).items():
-        np.testing.assert_array_equal(probability, bayes.posterior(trajectories, see)[name])
+    whole = bayes.posterior(trajectories, see)
+    for name, found in bayes.posterior(Trajectories(trajectories.factors, scrambled), see).items():
+        np.testing.assert_array_equal(found, whole[name])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What cannot be
 
 
@@ -254,15 +277,17 @@ def test_impossible_evidence_names_the_trajectory():
     for call in (bayes.posterior, bayes.surprisal, lambda *a: bayes.sample(*a, torch.Generator())):
         with pytest.raises(ValueError, match="trajectory 3 is impossible"):
             call(trajectories, see)
-    np.testing.assert_array_equal(np.isinf(bayes.log_likelihood(trajectories, see)), np.arange(5) == 3)
-    see = {"return_to_go": np.arange(10) == np.full((5, 1), 9)}  # the last return is a reward, at most 1
+    impossible = np.isinf(bayes.log_likelihood(trajectories, see))
+    assert impossible.tolist() == [False, False, False, True, False]
+    # The last return is a reward, at most 1.
+    see = {"return_to_go": np.arange(10) == np.full((5, 1), 9)}
     trajectories.values["return_to_go"][2, 9] = 16
     with pytest.raises(ValueError, match="trajectory 2 is impossible"):
         bayes.posterior(trajectories, see)
 
 
 @pytest.mark.parametrize("see,message", [
-    (np.ones((5, 10), dtype=bool), r"see is .* of shape \(5, 10\); it must be bool of shape \(5, 10, 3\)"),
+    (np.ones((5, 10), dtype=bool), r"see is .* shape \(5, 10\); .* bool of shape \(5, 10, 3\)"),
     (np.ones((4, 10, 3), dtype=bool), "see is"),
     (np.ones((5, 10, 3)), "float64"),
     ({"agent_pos": np.ones((5, 9), dtype=bool)}, r"see\['agent_pos'\] is .* shape \(5, 10\)"),

@@ -1,5 +1,6 @@
-"""Data: files come back whole or not at all, windows never leave their trajectory, validation never trains."""
+"""Data: files come back whole or not at all; windows stay within a trajectory, validation apart."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -9,155 +10,254 @@ import torch
 
 import data
 import doorkey
+import worlds
 from data import Factor, Trajectories
 
 
 def small(n=6, L=5, **changes):
     """n trajectories of L steps whose class and number tell trajectory and timestep apart."""
-    factors = [Factor("room", "STATE", "categorical", n * L), Factor("speed", "ACTION", "continuous", 2)]
+    room = Factor("room", "STATE", "categorical", n * L)
     place = np.arange(n * L).reshape(n, L)
     values = {"room": place, "speed": np.stack([place, -place], axis=-1).astype(np.float32)}
+    factors = [room, Factor("speed", "ACTION", "continuous", 2)]
     return Trajectories(**dict(factors=factors, values=values, world="nowhere") | changes)
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files: an .npz, or a folder of .npy ---------------------------------------------------------
 
 
-def test_a_saved_file_comes_back_the_same(toy_data, doorkey_data, tmp_path):
-    for saved in (toy_data, doorkey_data):
-        saved.save(tmp_path / "some.npz")
-        loaded = Trajectories.load(tmp_path / "some.npz")
-        assert loaded.factors == saved.factors and loaded.world == saved.world
-        assert (loaded.lengths == saved.lengths).all() and loaded.values.keys() == saved.values.keys()
-        for name, array in saved.values.items():
-            assert loaded.values[name].dtype == array.dtype and (loaded.values[name] == array).all()
-        assert loaded.extras.keys() == saved.extras.keys()
-        assert all((loaded.extras[name] == array).all() for name, array in saved.extras.items())
-    assert [path.name for path in tmp_path.iterdir()] == ["some.npz"]
+def arrays_of(path):
+    """{name: array} of either form."""
+    if path.suffix == ".npz":
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+    names = {file: str(file.relative_to(path).with_suffix("")) for file in path.rglob("*.npy")}
+    return {name: np.load(file) for file, name in names.items()}
 
 
-def test_a_file_holds_no_pickles(toy_data, tmp_path):
-    toy_data.save(tmp_path / "some.npz")
-    with np.load(tmp_path / "some.npz", allow_pickle=False) as file:
-        assert all(file[name].dtype != object for name in file.files)
+def write(path, arrays):
+    """What save() would write of these arrays, however wrong they are."""
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+        return
+    for name, array in arrays.items():
+        file = path / f"{name}.npy"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, array)
+
+
+FORMS = pytest.mark.parametrize("form", ["some.npz", "folder"])
+
+
+@FORMS
+def test_what_is_saved_comes_back_the_same(form, trajectories, tmp_path):
+    saved = trajectories
+    saved.save(str(tmp_path / form))
+    loaded = Trajectories.load(str(tmp_path / form))
+    assert loaded.factors == saved.factors and loaded.world == saved.world
+    for ours, theirs in ((loaded.values, saved.values), (loaded.extras, saved.extras)):
+        assert ours.keys() == theirs.keys()
+        for name, array in theirs.items():
+            assert ours[name].dtype == array.dtype and (ours[name] == array).all()
+    assert (loaded.lengths == saved.lengths).all()
+    assert [path.name for path in tmp_path.iterdir()] == [form]  # nothing unfinished is left
+
+
+def test_a_folder_is_mapped_into_memory_and_never_written_to(toy_data, tmp_path):
+    path = str(tmp_path / "folder")
+    toy_data.save(path)
+    loaded = Trajectories.load(path)
+    assert all(isinstance(array, np.memmap) for array in loaded.values.values())
+    for name, tensor in loaded.tensors().items():  # no copies on the way
+        assert np.shares_memory(tensor.numpy(), loaded.values[name])
+    tensor = loaded.tensors()["position"]
+    tensor += 1
+    assert (loaded.values["position"] == toy_data.values["position"] + 1).all()
+    again = Trajectories.load(path)
+    assert (again.values["position"] == toy_data.values["position"]).all()
+
+
+def test_a_folder_that_is_there_already_is_not_replaced(toy_data, doorkey_data, tmp_path):
+    path = tmp_path / "folder"
+    toy_data.save(str(path))
+    with pytest.raises(OSError, match="folder is there already"):
+        doorkey_data.save(str(path))
+    assert Trajectories.load(path).factors == toy_data.factors
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(toy_data, tmp_path, monkeypatch):
+    path = tmp_path / "some.npz"
+    toy_data.save(str(path))
+
+    def full(stream, **arrays):
+        stream.write(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="cannot write .*some.npz: No space left"):
+        small().save(str(path))
+    assert [p.name for p in tmp_path.iterdir()] == ["some.npz"]
+    assert Trajectories.load(path).factors == toy_data.factors
+
+
+def test_files_hold_no_pickles(toy_data, tmp_path):
+    for form in ("some.npz", "folder"):
+        toy_data.save(str(tmp_path / form))
+        assert all(array.dtype != object for array in arrays_of(tmp_path / form).values())
 
 
 def one_sentence(path, match=None):
     with pytest.raises(ValueError, match=match) as error:
-        Trajectories.load(path)
+        Trajectories.load(str(path))
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_missing_file_is_refused(tmp_path):
     one_sentence(tmp_path / "no.npz", "there is no data file")
+    one_sentence(tmp_path / "no_folder", "there is no data file")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.999])
 def test_a_truncated_file_is_refused(share, toy_data, tmp_path):
-    toy_data.save(tmp_path / "whole.npz")
+    toy_data.save(str(tmp_path / "whole.npz"))
     whole = (tmp_path / "whole.npz").read_bytes()
     (tmp_path / "part.npz").write_bytes(whole[: int(share * len(whole))])
     one_sentence(tmp_path / "part.npz")
+    toy_data.save(str(tmp_path / "folder"))
+    part = tmp_path / "folder" / "values" / "room.npy"
+    part.write_bytes(part.read_bytes()[: int(share * part.stat().st_size)])
+    one_sentence(tmp_path / "folder")
 
 
-@pytest.mark.parametrize("content", [b"garbage", b"PK\x03\x04garbage", bytes(1000), b"\x93NUMPY\x01\x00garbage"])
-def test_garbage_is_refused(content, tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [b"garbage", b"", b"PK\x03\x04garbage", bytes(1000), b"\x93NUMPY\x01\x00garbage"],
+    ids=["text", "nothing", "a zip's beginning", "zeros", "an array's beginning"],
+)
+def test_garbage_is_refused(content, toy_data, tmp_path):
     (tmp_path / "bad.npz").write_bytes(content)
     one_sentence(tmp_path / "bad.npz")
+    toy_data.save(str(tmp_path / "folder"))
+    (tmp_path / "folder" / "lengths.npy").write_bytes(content)
+    one_sentence(tmp_path / "folder")
 
 
 def test_other_numpy_files_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", observations=np.zeros((5, 3)))
     np.save(tmp_path / "other.npy", np.zeros((5, 3)))
-    one_sentence(tmp_path / "other.npz")
-    one_sentence(tmp_path / "other.npy")
-
-
-def drop(name):
-    return lambda arrays: [arrays.pop(key) for key in list(arrays) if key.split("/")[-1] == name]
+    (tmp_path / "empty_folder").mkdir()
+    for name in ("other.npz", "other.npy", "empty_folder"):
+        one_sentence(tmp_path / name)
 
 
 def change(name, f):
-    return lambda arrays: arrays.update({key: f(array) for key, array in arrays.items() if key.split("/")[-1] == name})
+    """A damage to the arrays of a file: one of them is replaced by what a function makes of it."""
+    return lambda arrays: arrays.update({name: f(arrays[name])})
 
 
-def put(value, at):
+def drop(name):
+    return lambda arrays: arrays.pop(name)
+
+
+def put(at, value):
     def f(array):
+        array = array.astype(np.result_type(array, type(value)))
         array[at] = value
         return array
 
     return f
 
 
-@pytest.mark.parametrize(
-    "damage, names",
-    [
-        (drop("room"), "room"),
-        (drop("header"), "header"),
-        (drop("lengths"), "lengths"),
-        (change("header", lambda text: np.array("{not json")), None),
-        (change("room", lambda array: array[:, :-1]), "room"),
-        (change("room", lambda array: array[:-1]), "room"),
-        (change("room", lambda array: array[..., None]), "room"),
-        (change("room", lambda array: array + 0.5), "room"),
-        (change("room", put(3, (0, 0))), "room"),
-        (change("room", put(-1, (2, 1))), "room"),
-        (change("room", lambda array: array.astype("U3")), None),
-        (change("room", lambda array: array.astype(object)), None),
-        (change("position", lambda array: array[..., :1]), "position"),
-        (change("position", put(math.nan, (1, 2, 0))), "position"),
-        (change("action", put(math.inf, (0, 0, 1))), "action"),
-        (change("lengths", lambda array: array[:-1]), "lengths"),
-        (change("lengths", put(13, 3)), "lengths"),
-        (change("lengths", put(0, 3)), "lengths"),
-        (change("lengths", put(-2, 3)), "lengths"),
-        (change("start_velocity", lambda array: array[:-1]), "start_velocity"),
-    ],
-    ids=[
-        "no room",
-        "no header",
-        "no lengths",
-        "broken header",
-        "short in time",
-        "short in number",
-        "an axis too many",
-        "fractions for classes",
-        "class too high",
-        "class negative",
-        "text for classes",
-        "objects",
-        "a dimension short",
-        "NaN",
-        "infinite",
-        "lengths short",
-        "length too long",
-        "length 0",
-        "length negative",
-        "extras short",
-    ],
-)
-def test_a_malformed_file_is_refused_by_the_name_of_what_is_wrong(damage, names, toy_data, tmp_path):
-    toy_data.save(tmp_path / "good.npz")
-    with np.load(tmp_path / "good.npz") as file:
-        arrays = {name: file[name] for name in file.files}
-    damage(arrays)
-    np.savez(tmp_path / "bad.npz", **arrays)
-    one_sentence(tmp_path / "bad.npz", names)
+def header(**changes):
+    """A damage to the header: of its first factor, or of the whole where it has such a key."""
+
+    def damage(arrays):
+        plain = json.loads(str(arrays["header"]))
+        for key, value in changes.items():
+            (plain if key in plain else plain["factors"][0])[key] = value
+        arrays["header"] = np.array(json.dumps(plain))
+
+    return damage
 
 
-@pytest.mark.parametrize(
-    "factor",
-    [
-        Factor("room", "PLACE", "categorical", 30),
-        Factor("room", "STATE", "ordinal", 30),
-        Factor("room", "STATE", "categorical", 29),
-    ],
-    ids=["unknown group", "unknown kind", "too few classes"],
-)
-def test_a_factor_that_does_not_fit_its_values_is_refused(factor):
-    good = small()
-    with pytest.raises(ValueError, match="room"):
-        small(factors=[factor, good.factors[1]])
+def each(f):
+    """A damage to all arrays but the header."""
+    return lambda arrays: arrays.update({k: f(x) for k, x in arrays.items() if k != "header"})
+
+
+RETURN = {"name": "room", "group": "RETURN", "kind": "categorical", "size": 3}
+BAD = {  # what is wrong with a file: how a good one is damaged, and a word that the refusal holds
+    "no factor": (drop("values/room"), "room"),
+    "no header": (drop("header"), "header"),
+    "no lengths": (drop("lengths"), "lengths"),
+    "no trajectories": (each(lambda x: x[:0]), ""),
+    "no timesteps": (change("values/room", lambda x: x[:, :0]), "room"),
+    "short in time": (change("values/room", lambda x: x[:, :-1]), "room"),
+    "short in number": (change("values/room", lambda x: x[:-1]), "room"),
+    "transposed": (change("values/room", lambda x: x.T), "room"),
+    "an axis too many": (change("values/room", lambda x: x[..., None]), "room"),
+    "a dimension short": (change("values/action", lambda x: x[..., :1]), "action"),
+    "fractions for classes": (change("values/room", lambda x: x / 2), "room"),
+    "class too high": (change("values/room", put((0, 0), 3)), "room"),
+    "class below 0": (change("values/room", put((2, 1), -1)), "room"),
+    "class beyond int64": (change("values/room", lambda x: x + np.uint64(2**63)), "room"),
+    "text for classes": (change("values/room", lambda x: x.astype("U3")), "room"),
+    "objects": (change("values/room", lambda x: x.astype(object)), ""),
+    "dates": (change("values/room", lambda x: x.astype("datetime64[s]")), "room"),
+    "complex numbers": (change("values/position", lambda x: x * 1j), "position"),
+    "NaN": (change("values/position", put((1, 2, 0), math.nan)), "position"),
+    "infinite": (change("values/action", put((0, 0, 1), -math.inf)), "action"),
+    "beyond float32": (change("values/position", lambda x: x.astype(float) * 1e300), "position"),
+    "lengths short": (change("lengths", lambda x: x[:-1]), "lengths"),
+    "lengths in a table": (change("lengths", lambda x: x[:, None]), "lengths"),
+    "lengths in fractions": (change("lengths", lambda x: x + 0.5), "lengths"),
+    "a single length": (change("lengths", lambda x: x[0]), "lengths"),
+    "length too long": (change("lengths", put(3, 13)), "lengths"),
+    "length 0": (change("lengths", put(3, 0)), "lengths"),
+    "length below 0": (change("lengths", put(3, -2)), "lengths"),
+    "extras short": (change("extras/start_velocity", lambda x: x[:-1]), "start_velocity"),
+    "a header that is no JSON": (change("header", lambda x: np.array("{not json")), ""),
+    "a header that is a list": (change("header", lambda x: np.array("[]")), ""),
+    "a header of bytes": (change("header", lambda x: np.frombuffer(b"\xff\xfe{}", np.uint8)), ""),
+    "no factors": (header(factors=[]), ""),
+    "factors that are text": (header(factors="position"), ""),
+    "an unknown key of a factor": (header(colour="red"), "colour"),
+    "a size that is text": (header(size="2"), "position"),
+    "a size of 0": (header(size=0), "position"),
+    "a size below 0": (header(size=-2), "position"),
+    "an unknown kind": (header(kind="ordinal"), "ordinal"),
+    "an unknown group": (header(group="PLACE"), "PLACE"),
+    "a factor twice": (header(name="action"), "action"),
+    "a name that no query can hold": (header(name="my position"), "my position"),
+    "a name that is no text": (header(name=3), "3"),
+    "a name that windows use": (header(name="timestep"), "timestep"),
+    "a world that is no text": (header(world=["doorkey"]), "doorkey"),
+    "nothing to predict": (header(factors=[RETURN]), "STATE or ACTION"),
+}
+
+
+@FORMS
+@pytest.mark.parametrize("damage", BAD)
+def test_a_malformed_file_is_refused_by_the_name_of_what_is_wrong(damage, form, toy_data, tmp_path):
+    toy_data.save(str(tmp_path / "good.npz"))
+    arrays = arrays_of(tmp_path / "good.npz")
+    damaging, word = BAD[damage]
+    damaging(arrays)
+    write(tmp_path / form, arrays)
+    one_sentence(tmp_path / form, word or None)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.float16, np.float64])
+def test_numbers_of_other_types_are_taken_for_what_they_are(dtype, toy_data, tmp_path):
+    name = "room" if np.issubdtype(dtype, np.integer) else "position"
+    expected = toy_data.values[name].astype(dtype).astype(toy_data.values[name].dtype)
+    for form in ("some.npz", "folder"):
+        toy_data.save(str(tmp_path / "good.npz"))
+        arrays = arrays_of(tmp_path / "good.npz")
+        change(f"values/{name}", lambda x: x.astype(dtype))(arrays)
+        write(tmp_path / form, arrays)
+        loaded = Trajectories.load(str(tmp_path / form)).values[name]
+        assert loaded.dtype == toy_data.values[name].dtype and (loaded == expected).all()
 
 
 def test_trajectories_need_factors_and_values():
@@ -173,18 +273,25 @@ def test_a_subset_keeps_what_belongs_to_its_trajectories(toy_data):
         assert len(part) == len(part.lengths) == len(toy_data.lengths[rows])
         assert (part.lengths == toy_data.lengths[rows]).all()
         assert (part.values["room"] == toy_data.values["room"][rows]).all()
-        assert (part.extras["start_velocity"] == toy_data.extras["start_velocity"][rows]).all()
+        velocity = toy_data.extras["start_velocity"][rows]
+        assert (part.extras["start_velocity"] == velocity).all()
 
 
-# ---- windows ---------------------------------------------------------------------------------------------------------
+# ---- windows -------------------------------------------------------------------------------------
 
 
-def test_windows_are_consecutive_steps_of_one_trajectory(generator):
+def draw(made, B, context, seed=0):
+    """Windows of trajectories."""
+    lengths, generator = torch.as_tensor(made.lengths), torch.Generator().manual_seed(seed)
+    return data.sample_windows(made.tensors(), lengths, B, context, generator)
+
+
+def test_windows_are_consecutive_steps_of_one_trajectory():
     L, context = 9, 4
     made = small(7, L, lengths=np.array([9, 4, 5, 9, 6, 4, 8]))
-    batch = data.sample_windows(made.tensors(), torch.as_tensor(made.lengths), 2000, context, generator)
+    batch = draw(made, 2000, context)
     room, timestep = batch["room"], batch["timestep"]
-    assert room.shape == timestep.shape == (2000, context) and batch["speed"].shape == (2000, context, 2)
+    assert room.shape == timestep.shape == (2000, context)
     assert (room.diff(dim=1) == 1).all() and (room // L == room[:, :1] // L).all()
     assert torch.equal(timestep, room % L)
     assert torch.equal(batch["speed"], torch.stack([room, -room], dim=-1).float())
@@ -192,33 +299,42 @@ def test_windows_are_consecutive_steps_of_one_trajectory(generator):
     assert (timestep[:, -1] <= last).all()
 
 
-def test_windows_are_uniform_over_trajectories_and_their_starts(generator):
-    B, lengths, context = 60_000, [6, 4, 9], 4
-    made = small(3, 9, lengths=np.array(lengths))
-    batch = data.sample_windows(made.tensors(), torch.as_tensor(made.lengths), B, context, generator)
-    starts = batch["room"][:, 0].bincount(minlength=27).view(3, 9) / B
-    for row, length in zip(starts.tolist(), lengths):
-        possible = length - context + 1
-        probability = 1 / 3 / possible
-        assert not any(row[possible:])
-        assert all(abs(x - probability) < 5 * math.sqrt(probability / B) for x in row[:possible])
+def test_every_window_is_equally_likely_whatever_the_length_of_its_trajectory():
+    B, context = 60_000, 4
+    made = small(4, 40, lengths=np.array([6, 4, 40, 5]))
+    counts = draw(made, B, context, seed=1)["room"][:, 0].bincount(minlength=160)
+    possible = torch.arange(40) < torch.as_tensor(made.lengths)[:, None] - context + 1
+    assert not counts.view(4, 40)[~possible].any()
+    counts = counts.view(4, 40)[possible].double()  # 3 + 1 + 37 + 2 windows
+    expected = B / 43
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    p = torch.special.gammaincc(torch.tensor(42 / 2).double(), statistic / 2)  # chi-square
+    assert len(counts) == 43 and 0.001 < p < 0.999
 
 
-def test_windows_as_long_as_the_trajectories_are_the_trajectories(doorkey_data, generator):
-    batch = data.sample_windows(doorkey_data.tensors(), torch.as_tensor(doorkey_data.lengths), 100, 10, generator)
-    rows = {tuple(row) for row in doorkey_data.values["action"].tolist()}
-    assert {tuple(row) for row in batch["action"].tolist()} == rows and (batch["timestep"] == torch.arange(10)).all()
+def test_windows_of_whole_trajectories_are_drawn_as_in_all_committed_results(doorkey_data):
+    """Where each trajectory is one window, this is how they have been drawn from the first."""
+    generator = torch.Generator().manual_seed(3)
+    episode = torch.randint(len(doorkey_data), (500,), generator=generator)
+    torch.rand(500, dtype=torch.float64, generator=generator)  # the start, which is 0
+    after = torch.rand(1, generator=generator)
+    ours = torch.Generator().manual_seed(3)
+    lengths = torch.as_tensor(doorkey_data.lengths)
+    batch = data.sample_windows(doorkey_data.tensors(), lengths, 500, 10, ours)
+    for name, tensor in doorkey_data.tensors().items():
+        assert torch.equal(batch[name], tensor[episode])
+    assert (batch["timestep"] == torch.arange(10)).all()
+    assert torch.equal(torch.rand(1, generator=ours), after)  # what is drawn next is as it was
 
 
 def test_windows_depend_on_their_generator_alone(doorkey_data):
-    draw = lambda seed: data.sample_windows(
-        doorkey_data.tensors(), torch.as_tensor(doorkey_data.lengths), 20, 4, torch.Generator().manual_seed(seed)
-    )
     torch.manual_seed(0)
-    first = draw(1)
+    first = draw(doorkey_data, 20, 4, seed=1)
     torch.manual_seed(5)
-    assert all(torch.equal(x, first[name]) for name, x in draw(1).items())
-    assert not torch.equal(draw(2)["agent_pos"], first["agent_pos"])
+    again = draw(doorkey_data, 20, 4, seed=1)
+    assert all(torch.equal(x, first[name]) for name, x in again.items())
+    other = draw(doorkey_data, 20, 4, seed=2)
+    assert not torch.equal(other["agent_pos"], first["agent_pos"])
 
 
 @pytest.mark.parametrize("context", [0, -1, 11])
@@ -234,93 +350,83 @@ def test_the_shortest_trajectory_limits_the_context():
         data.check_context(small(lengths=np.array([5, 5, 3, 5, 5, 5])), 4)
 
 
-# ---- training and validation -----------------------------------------------------------------------------------------
-
-
-def test_the_first_trajectories_train_and_the_last_validate():
-    everything = doorkey.make_dataset(2000, seed=3)
-    for n in (50, 1000):
-        train, validation = data.train_and_validation("doorkey", n, seed=3)
-        assert len(train) == n and len(validation) == 1000
-        for name, array in everything.values.items():
-            assert (train.values[name] == array[:n]).all() and (validation.values[name] == array[1000:]).all()
-
-
-def test_more_trajectories_of_a_world_leave_validation_disjoint():
-    train, validation = data.train_and_validation("doorkey", 1500, seed=3)
-    everything = doorkey.make_dataset(2500, seed=3)
-    assert len(train) == 1500 and len(validation) == 1000
-    assert (train.values["action"] == everything.values["action"][:1500]).all()
-    assert (validation.values["action"] == everything.values["action"][1500:]).all()
-
-
-@pytest.mark.parametrize("n", [1, 20, 27, 0])
-def test_training_and_validation_of_a_file_are_disjoint(n, tmp_path):
-    path = str(tmp_path / "some.npz")
-    small(30).save(path)
-    train, validation = data.train_and_validation(path, n, seed=0)
-    assert train.values["room"].flatten().tolist() == list(range(5 * (n or 27)))
-    assert validation.values["room"].flatten().tolist() == list(range(5 * 27, 5 * 30))
-
-
-@pytest.mark.parametrize("n, match", [(28, "27.*28"), (-1, "-1")])
-def test_more_trajectories_than_there_are_is_refused(n, match, tmp_path):
-    small(30).save(tmp_path / "some.npz")
-    with pytest.raises(ValueError, match=match):
-        data.train_and_validation(str(tmp_path / "some.npz"), n, seed=0)
-
-
-def test_a_single_trajectory_cannot_both_train_and_validate(tmp_path):
-    small(1).save(tmp_path / "one.npz")
-    with pytest.raises(ValueError, match="1 trajector"):
-        data.train_and_validation(str(tmp_path / "one.npz"), 0, seed=0)
-
-
-@pytest.mark.parametrize("name", ["dorkey", "", "some.csv", "maze2d-tiny"])
-def test_an_unknown_data_set_is_refused(name):
-    with pytest.raises(ValueError, match="doorkey"):
-        data.train_and_validation(name, 10, seed=0)
+# ---- statistics ----------------------------------------------------------------------------------
 
 
 def test_normalising_finds_mean_and_deviation_of_states_and_returns(toy_data):
-    plain = replace(toy_data, factors=[replace(f, mean=(), std=()) for f in toy_data.factors], lengths=None)
-    done = data.normalise(plain)
+    plain = [replace(f, mean=(), std=(), step_std=()) for f in toy_data.factors]
+    done = data.normalise(replace(toy_data, factors=plain, lengths=None))
     position, room, action, returns = done.factors
-    assert position.mean == pytest.approx(plain.values["position"].mean(axis=(0, 1)), rel=1e-5)
-    assert position.std == pytest.approx(plain.values["position"].std(axis=(0, 1)), rel=1e-5)
-    assert returns.mean == pytest.approx(plain.values["return_to_go"].mean(axis=(0, 1)), rel=1e-5)
-    assert tuple(action.mean) == (0, 0) and tuple(action.std) == (1, 1)
-    assert room == plain.factors[1]
-    assert all((done.values[name] == plain.values[name]).all() for name in plain.values)
+    for factor in (position, returns):
+        values = toy_data.values[factor.name].astype(float)
+        assert factor.mean == pytest.approx(values.mean(axis=(0, 1)), rel=1e-5)
+        assert factor.std == pytest.approx(values.std(axis=(0, 1)), rel=1e-5)
+        assert factor.step_std == pytest.approx(np.diff(values, axis=1).std(axis=(0, 1)), rel=1e-5)
+    assert action.mean == (0, 0) and action.std == action.step_std == (1, 1)
+    assert room == toy_data.factors[1]
+    assert all((done.values[name] == array).all() for name, array in toy_data.values.items())
 
 
 def test_a_constant_dimension_is_not_scaled():
-    made = Trajectories([Factor("x", "STATE", "continuous", 2)], {"x": np.tile(np.float32([7, 1]), (4, 3, 1))})
-    made.values["x"][..., 1] += np.arange(3, dtype=np.float32)
-    factor = data.normalise(made).factors[0]
-    assert (
-        factor.mean == pytest.approx((7, 2)) and factor.std[0] == 1 and factor.std[1] == pytest.approx(math.sqrt(2 / 3))
-    )
+    x = np.tile(np.float32([7, 1]), (4, 3, 1))
+    x[..., 1] += np.arange(3)
+    made = Trajectories([Factor("x", "STATE", "continuous", 2)], {"x": x})
+    [factor] = data.normalise(made).factors
+    assert factor.mean == pytest.approx((7, 2))
+    assert factor.std == pytest.approx((1, math.sqrt(2 / 3))) and factor.step_std == (1, 1)
 
 
 def test_padding_does_not_count_when_normalising():
-    values = {"x": np.ones((4, 3, 1), dtype=np.float32)}
-    values["x"][:, 1] = 3
-    values["x"][:, 2] = 1e6  # padding
-    made = Trajectories([Factor("x", "STATE", "continuous", 1)], values, lengths=np.full(4, 2))
-    factor = data.normalise(made).factors[0]
-    assert factor.mean == pytest.approx((2,)) and factor.std == pytest.approx((1,))
+    x = np.ones((4, 4, 1), dtype=np.float32)
+    x[::2, 1], x[1::2, 1] = 3, 5
+    x[:, 2:] = 1e6  # padding
+    made = Trajectories([Factor("x", "STATE", "continuous", 1)], {"x": x}, lengths=np.full(4, 2))
+    [factor] = data.normalise(made).factors
+    assert factor.mean == pytest.approx((2.5,)) and factor.std == pytest.approx((math.sqrt(2.75),))
+    assert factor.step_std == pytest.approx((1,))  # of the steps 2 and 4
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+def test_statistics_of_very_large_data_are_those_of_a_part(toy_data, monkeypatch):
+    monkeypatch.setattr(data, "LARGE", 200)  # instead of 2 ** 24
+    some = toy_data[:: 1 + toy_data.values["position"].size // 200]
+    assert 5 < len(some) < len(toy_data)
+    assert data.normalise(toy_data).factors[0] != toy_data.factors[0]
+    [position, *_] = data.normalise(toy_data).factors
+    monkeypatch.undo()
+    assert position == data.normalise(some).factors[0]
 
 
-def test_the_command_makes_and_describes_a_file(run, refused, tmp_path):
-    made = run("data.py", "make", "doorkey", "--n=12", "--seed=4", "--out=some.npz", cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    loaded, expected = Trajectories.load(tmp_path / "some.npz"), doorkey.make_dataset(12, seed=4)
-    assert loaded.factors == expected.factors and loaded.world == "doorkey"
-    assert all((loaded.values[name] == array).all() for name, array in expected.values.items())
-    described = run("data.py", "info", "some.npz", cwd=tmp_path)
-    assert described.returncode == 0 and "12 trajectories" in described.stdout and "agent_pos" in described.stdout
-    assert "no.npz" in refused(run("data.py", "info", "no.npz", cwd=tmp_path))
+# ---- training and validation ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [50, 1000, 1500])
+def test_the_first_trajectories_of_a_world_train_and_its_last_validate(n):
+    """More than 1,000 leave validation disjoint: more are made."""
+    everything = doorkey.make_dataset(max(2000, n + 1000), seed=3).values
+    train, validation = worlds.train_and_validation("doorkey", n, seed=3)
+    assert len(train) == n and len(validation) == 1000
+    for name, array in everything.items():
+        assert (train.values[name] == array[:n]).all()
+        assert (validation.values[name] == array[-1000:]).all()
+
+
+@pytest.mark.parametrize("n, match", [(25, "24.*25"), (-1, "-1")])
+def test_more_trajectories_than_there_are_is_refused(n, match, tmp_path):
+    path = str(tmp_path / "some.npz")
+    small(30).save(path)
+    assert len(worlds.train_and_validation(path, 24, seed=0)[0]) == 24
+    with pytest.raises(ValueError, match=match):
+        worlds.train_and_validation(path, n, seed=0)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_two_trajectories_cannot_train_validate_and_test(n, tmp_path):
+    small(n).save(str(tmp_path / "few.npz"))
+    with pytest.raises(ValueError, match=f"{n} trajectories"):
+        worlds.train_and_validation(str(tmp_path / "few.npz"), 0, seed=0)
+
+
+@pytest.mark.parametrize("name", ["dorkey", "", "some.csv", "maze2d-tiny"])
+def test_an_unknown_data_set_is_refused_with_those_there_are(name):
+    with pytest.raises(ValueError, match="doorkey"):
+        worlds.train_and_validation(name, 10, seed=0)

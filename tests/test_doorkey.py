@@ -1,4 +1,4 @@
-"""DoorKey: the dynamics against MiniGrid and the original's trajectories, the demonstrator against the latter."""
+"""DoorKey: its dynamics against MiniGrid, and they and the demonstrator against the original's."""
 
 import itertools
 import math
@@ -33,37 +33,42 @@ def distance(agent, size=6):
     return beyond_door if x == wall else 1 + abs(x - (wall - 1)) + abs(y - 1) + beyond_door
 
 
-# ---- the dynamics ----------------------------------------------------------------------------------------------------
+# ---- the dynamics --------------------------------------------------------------------------------
+
+
+STATE = "pos", "key_pos", "key", "door"  # in the reference
 
 
 def test_every_reference_trajectory_is_reproduced(reference):
-    ref = reference
+    assert reference["pos"].shape == (2000, 10)
     for t in range(9):
-        after = doorkey.step(
-            ref["pos"][:, t], ref["key_pos"][:, t], ref["key"][:, t], ref["door"][:, t], ref["action"][:, t]
-        )
-        for name, array in zip(("pos", "key_pos", "key", "door"), after):
-            assert (array == ref[name][:, t + 1]).all(), f"{name} after step {t}"
+        state = [reference[name][:, t] for name in STATE]
+        after = doorkey.step(*state, reference["action"][:, t])
+        for name, array in zip(STATE, after):
+            assert (array == reference[name][:, t + 1]).all(), f"{name} after step {t}"
 
 
 def test_reference_rewards_and_returns_are_reproduced(reference):
-    ref = reference
-    env = doorkey.DoorKey(len(ref["pos"]))
-    env.state = env.table.index[tuple(ref[name][:, 0] for name in ("pos", "key_pos", "key", "door"))]
-    rewards = np.stack([env.step(ref["action"][:, t])[1] for t in range(10)], axis=1)
-    assert (rewards == ref["reward"]).all()
-    assert (rewards[:, ::-1].cumsum(axis=1)[:, ::-1] == ref["rtg"]).all()
+    env = doorkey.DoorKey(len(reference["pos"]))
+    env.state = env.table.index[tuple(reference[name][:, 0] for name in STATE)]
+    steps = [env.step(reference["action"][:, t]) for t in range(10)]
+    rewards = np.stack([reward for _, reward in steps], axis=1)
+    assert (rewards == reference["reward"]).all()
+    assert (rewards[:, ::-1].cumsum(axis=1)[:, ::-1] == reference["rtg"]).all()
 
 
 @pytest.mark.parametrize("size", [6, 16])
 def test_made_trajectories_obey_the_dynamics_and_their_returns_add_up(size):
     made = doorkey.make_dataset(200, seed=2, size=size).values
-    agent, key, action, returns = (made[name] for name in ("agent_pos", "key_pos", "action", "return_to_go"))
-    left = {cell(x, y, size) for x in range(1, {6: 3, 16: 5}[size]) for y in range(1, size - 1)}
+    names = "agent_pos", "key_pos", "action", "return_to_go"
+    agent, key, action, returns = (made[name] for name in names)
+    columns, rows = range(1, {6: 3, 16: 5}[size]), range(1, size - 1)
+    left = {cell(x, y, size) for x, y in itertools.product(columns, rows)}
     assert set(agent[:, 0]) <= left and set(key[:, 0]) <= left and (agent[:, 0] != key[:, 0]).all()
     held = door = np.zeros(200, dtype=int)
     for t in range(10):
-        after_agent, after_key, held, door = doorkey.step(agent[:, t], key[:, t], held, door, action[:, t], size=size)
+        state = agent[:, t], key[:, t], held, door
+        after_agent, after_key, held, door = doorkey.step(*state, action[:, t], size=size)
         reward = [distance(a, size) - distance(b, size) for a, b in zip(agent[:, t], after_agent)]
         if t < 9:
             assert (after_agent == agent[:, t + 1]).all() and (after_key == key[:, t + 1]).all()
@@ -86,16 +91,10 @@ def move_by_hand(env, direction):
 
 def state_of(env, size):
     agent = cell(*env.agent_pos, size)
-    key = (
-        agent
-        if env.carrying
-        else next(
-            cell(x, y, size)
-            for x in range(size)
-            for y in range(size)
-            if getattr(env.grid.get(x, y), "type", "") == "key"
-        )
-    )
+    key = agent
+    for x, y in itertools.product(range(size), range(size)):
+        if getattr(env.grid.get(x, y), "type", "") == "key":
+            key = cell(x, y, size)
     return int(agent), int(key), int(env.carrying is not None), int(env.door.is_open)
 
 
@@ -116,7 +115,8 @@ def test_table_agrees_with_minigrid_stepped_by_hand(size):
             gap = int(env.key.cur_pos[x_or_y] - env.agent_pos[x_or_y])
             whither += [forward if gap > 0 else back] * abs(gap)
         to_door = [UP] * size + [RIGHT] * wall + [DOWN] * size
-        for action in to_key + list(rng.integers(0, 4, 20)) + to_door + list(rng.integers(0, 4, 60)):
+        wandering, on = rng.integers(0, 4, 20), rng.integers(0, 4, 60)
+        for action in [*to_key, *wandering, *to_door, *on]:
             expected = tuple(int(x) for x in doorkey.step(*state, action, size=size))
             move_by_hand(env, action)
             state = state_of(env, size)
@@ -125,20 +125,22 @@ def test_table_agrees_with_minigrid_stepped_by_hand(size):
     assert seen == {(0, 0), (1, 0), (1, 1)}  # the walks did fetch keys and open doors
 
 
-@pytest.mark.parametrize(
-    "before, action, after",
-    [
-        ((cell(1, 1), cell(2, 1), 0, 0), RIGHT, (cell(2, 1), cell(2, 1), 1, 0)),  # takes the key and enters
-        ((cell(2, 1), cell(2, 1), 1, 0), RIGHT, (cell(3, 1), cell(3, 1), 1, 1)),  # opens the door and enters
-        ((cell(2, 1), cell(1, 3), 0, 0), RIGHT, (cell(2, 1), cell(1, 3), 0, 0)),  # without: stays before it
-        ((cell(2, 2), cell(1, 3), 0, 0), RIGHT, (cell(2, 2), cell(1, 3), 0, 0)),  # the inner wall
-        ((cell(1, 1), cell(1, 3), 0, 0), UP, (cell(1, 1), cell(1, 3), 0, 0)),  # the outer wall
-        ((cell(4, 4), cell(4, 4), 1, 1), LEFT, (cell(4, 4), cell(4, 4), 1, 1)),  # the inner wall from the goal
-        ((cell(4, 4), cell(4, 4), 1, 1), UP, (cell(4, 3), cell(4, 3), 1, 1)),  # the goal does not end the episode
-    ],
-)
-def test_moves_as_described(before, action, after):
-    assert tuple(int(x) for x in doorkey.step(*before, action)) == after
+MOVES = {  # (agent's cell, key's, held, door open), action: the cells and flags after it
+    "takes the key and enters": (((1, 1), (2, 1), 0, 0), RIGHT, ((2, 1), (2, 1), 1, 0)),
+    "opens the door and enters": (((2, 1), (2, 1), 1, 0), RIGHT, ((3, 1), (3, 1), 1, 1)),
+    "without the key stays": (((2, 1), (1, 3), 0, 0), RIGHT, ((2, 1), (1, 3), 0, 0)),
+    "the inner wall": (((2, 2), (1, 3), 0, 0), RIGHT, ((2, 2), (1, 3), 0, 0)),
+    "the outer wall": (((1, 1), (1, 3), 0, 0), UP, ((1, 1), (1, 3), 0, 0)),
+    "the inner wall from the goal": (((4, 4), (4, 4), 1, 1), LEFT, ((4, 4), (4, 4), 1, 1)),
+    "the goal ends nothing": (((4, 4), (4, 4), 1, 1), UP, ((4, 3), (4, 3), 1, 1)),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_moves_as_described(move):
+    (agent, key, *flags), action, (agent_after, key_after, *flags_after) = MOVES[move]
+    after = doorkey.step(cell(*agent), cell(*key), *flags, action)
+    assert tuple(map(int, after)) == (cell(*agent_after), cell(*key_after), *flags_after)
 
 
 def test_environment_in_lockstep_agrees_with_step():
@@ -155,10 +157,11 @@ def test_environment_in_lockstep_agrees_with_step():
         observation, reward = env.step(action)
         assert (observation == np.stack([agent, key], axis=1)).all()
         assert (reward == np.array(before) - [distance(a) for a in agent]).all()
-        assert (env.observe()["agent_pos"] == agent).all() and (env.observe()["key_pos"] == key).all()
+        observed = env.observe()
+        assert (observed["agent_pos"] == agent).all() and (observed["key_pos"] == key).all()
         reached |= agent == cell(4, 4)
-    report = env.report()
-    assert (report["key"] == held).all() and (report["door"] == door).all() and (report["goal"] == reached).all()
+    expected = {"key": held, "door": door, "goal": reached}
+    assert all((flags == expected[name]).all() for name, flags in env.report().items())
     assert held.any() and not held.all()
 
 
@@ -193,13 +196,16 @@ def test_unknown_size_is_refused():
         doorkey.make_dataset(1, seed=0, size=7)
 
 
-# ---- the demonstrator ------------------------------------------------------------------------------------------------
+# ---- the demonstrator ----------------------------------------------------------------------------
 
 
 def same_distribution(counts_a, counts_b):
-    """p-value of Pearson's chi-square test that two tables (..., k) have the same rows; rare cells are pooled."""
-    statistic, freedom = 0.0, 0
-    for a, b in zip(counts_a.reshape(-1, counts_a.shape[-1]), counts_b.reshape(-1, counts_b.shape[-1])):
+    """p-value of Pearson's chi-square test that two tables (..., k) have the same rows.
+
+    Rare cells are pooled.
+    """
+    statistic, freedom, k = 0.0, 0, counts_a.shape[-1]
+    for a, b in zip(counts_a.reshape(-1, k), counts_b.reshape(-1, k)):
         table = np.stack([a, b]).astype(float)
         rare = table.sum(axis=0) * table.sum(axis=1).min() / max(table.sum(), 1) < 5
         table = np.concatenate([table[:, ~rare], table[:, rare].sum(axis=1, keepdims=True)], axis=1)
@@ -209,7 +215,13 @@ def same_distribution(counts_a, counts_b):
             statistic += ((table - expected) ** 2 / expected).sum()
             freedom += table.shape[1] - 1
     assert freedom > 0
-    return torch.special.gammaincc(torch.tensor(freedom / 2.0), torch.tensor(statistic / 2.0)).item()
+    return chi_square_p(statistic, freedom)
+
+
+def chi_square_p(statistic, freedom):
+    """How probable a statistic as large as this one is by chance."""
+    half = torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)
+    return torch.special.gammaincc(*half).item()
 
 
 def replay(values):
@@ -217,8 +229,8 @@ def replay(values):
     held = [np.zeros(len(values["action"]), dtype=int)]
     door = [held[0]]
     for t in range(9):
-        state = values["agent_pos"][:, t], values["key_pos"][:, t], held[-1], door[-1], values["action"][:, t]
-        _, _, next_held, next_door = doorkey.step(*state)
+        agent, key, action = (values[name][:, t] for name in ("agent_pos", "key_pos", "action"))
+        _, _, next_held, next_door = doorkey.step(agent, key, held[-1], door[-1], action)
         held.append(next_held)
         door.append(next_door)
     return np.stack(held, axis=1), np.stack(door, axis=1)
@@ -226,7 +238,8 @@ def replay(values):
 
 def test_the_test_of_distributions_sees_a_difference():
     rng = np.random.default_rng(0)
-    fair, same, skew = (rng.multinomial(2000, p) for p in ([0.25] * 4, [0.25] * 4, [0.2, 0.25, 0.25, 0.3]))
+    fair, same = rng.multinomial(2000, [0.25] * 4, size=2)
+    skew = rng.multinomial(2000, [0.2, 0.25, 0.25, 0.3])
     assert same_distribution(fair, same) > 0.001
     assert same_distribution(fair, skew) < 1e-4
 
@@ -240,12 +253,15 @@ def test_starts_are_distributed_like_the_reference(made, reference):
 
 @pytest.mark.parametrize("t", range(10))
 def test_actions_at_a_timestep_are_distributed_like_the_reference(made, reference, t):
-    ours, theirs = (np.bincount(actions[:, t], minlength=4) for actions in (made.values["action"], reference["action"]))
+    both = made.values["action"], reference["action"]
+    ours, theirs = (np.bincount(actions[:, t], minlength=4) for actions in both)
     assert same_distribution(ours, theirs) > 0.001
 
 
 def test_door_opens_as_early_as_in_the_reference(made, reference):
-    first_open = lambda door: np.bincount(np.where(door.any(axis=1), door.argmax(axis=1), 10), minlength=11)
+    def first_open(door):
+        return np.bincount(np.where(door.any(axis=1), door.argmax(axis=1), 10), minlength=11)
+
     _, door = replay(made.values)
     assert same_distribution(first_open(door), first_open(reference["door"])) > 0.001
 
@@ -256,7 +272,7 @@ def test_returns_are_distributed_like_the_reference(made, reference):
 
 
 def actions_by_state(agent, key, held, door, action):
-    """(S, 4) counts of the actions at each trajectory's first visit to a state: independent between trajectories."""
+    """(S, 4) counts of the actions at trajectories' first visits to a state: independent ones."""
     world = doorkey.table(6)
     state = world.index[agent, key, held, door]
     counts = np.zeros((len(world.states), 4), dtype=int)
@@ -269,9 +285,9 @@ def actions_by_state(agent, key, held, door, action):
 @pytest.fixture(scope="module")
 def by_state(made, reference):
     values = made.values
-    ours = actions_by_state(values["agent_pos"], values["key_pos"], *replay(values), values["action"])
-    theirs = actions_by_state(*(reference[name] for name in ("pos", "key_pos", "key", "door", "action")))
-    return ours, theirs
+    cells = values["agent_pos"], values["key_pos"]
+    ours = actions_by_state(*cells, *replay(values), values["action"])
+    return ours, actions_by_state(*(reference[name] for name in (*STATE, "action")))
 
 
 def test_actions_in_a_state_are_distributed_like_the_reference(by_state):
@@ -279,7 +295,7 @@ def test_actions_in_a_state_are_distributed_like_the_reference(by_state):
 
 
 def test_actions_in_the_open_door_are_distributed_like_the_reference(by_state):
-    """The planner believes that it can step up into the outer wall there, not down into the inner one."""
+    """The planner believes that it can step up there, into outer wall, but not down, into inner."""
     states = doorkey.table(6).states
     there = (states[:, 0] == cell(3, 1)) & (states[:, 3] == 1)
     ours, theirs = (counts[there] for counts in by_state)
@@ -301,32 +317,34 @@ def demonstrator(agent, key, held, door_open, beta):
         there = min(max(x + dx, 0), 4), min(max(y + dy, 0), 4)
         if there[0] == 3 and there[1] > 1:
             there = x, y
-        gain = abs(x - goal[0]) + abs(y - goal[1]) - abs(there[0] - goal[0]) - abs(there[1] - goal[1])
-        weights.append(math.exp(beta * gain))
+        before = abs(x - goal[0]) + abs(y - goal[1])
+        after = abs(there[0] - goal[0]) + abs(there[1] - goal[1])
+        weights.append(math.exp(beta * (before - after)))
     return np.array(weights) / sum(weights)
 
 
 def test_first_two_actions_have_the_probabilities_of_the_description():
     """Jointly, for every start: this also sees whether a trajectory keeps its beta."""
-    n = 400_000
+    n = 200_000
     values = doorkey.make_dataset(n, seed=3).values
     first, second = values["action"][:, 0], values["action"][:, 1]
     counts = np.zeros((16, 16, 4, 4))
     np.add.at(counts, (values["agent_pos"][:, 0], values["key_pos"][:, 0], first, second), 1)
     expected = np.zeros_like(counts)
     starts = [(agent, key) for agent in range(8) for key in range(8) if agent != key]
-    for (agent, key), (beta, probability) in itertools.product(starts, ((0.5, 0.3), (1.0, 0.6), (3.0, 0.1))):
+    betas = (0.5, 0.3), (1.0, 0.6), (3.0, 0.1)
+    for (agent, key), (beta, probability) in itertools.product(starts, betas):
         for action, p in enumerate(demonstrator(agent, key, 0, 0, beta)):
             after = doorkey.step(agent, key, 0, 0, action)
-            expected[agent, key, action] += n / len(starts) * probability * p * demonstrator(*after, beta)
+            share = probability * p / len(starts)
+            expected[agent, key, action] += n * share * demonstrator(*after, beta)
     cells = expected > 0
     assert expected.sum() == pytest.approx(n) and counts[~cells].sum() == 0
     statistic = ((counts - expected)[cells] ** 2 / expected[cells]).sum()
-    freedom = torch.tensor((cells.sum() - 1) / 2)
-    assert expected[cells].min() > 1 and torch.special.gammaincc(freedom, torch.tensor(statistic / 2)).item() > 0.001
+    assert expected[cells].min() > 1 and chi_square_p(statistic, cells.sum() - 1) > 0.001
 
 
-# ---- the data set ----------------------------------------------------------------------------------------------------
+# ---- the data set --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [6, 16])
@@ -351,4 +369,58 @@ def test_factors_are_those_of_the_world(size, cells, returns):
         ("action", "ACTION", "categorical", 4),
         ("return_to_go", "RETURN", "categorical", returns),
     ]
-    assert all(array.shape == (300, 10) and array.dtype == np.int64 for array in made.values.values())
+    for array in made.values.values():
+        assert array.shape == (300, 10) and array.dtype == np.int64
+
+
+# ---- what other files ask of the world -----------------------------------------------------------
+
+
+def valid(agent, key, action, size=6):
+    values = {"agent_pos": np.array(agent), "key_pos": np.array(key), "action": np.array(action)}
+    return doorkey.valid_transitions(values, size)
+
+
+def test_all_transitions_of_demonstrations_are_valid_and_corrupted_ones_are_not(reference):
+    agent, key, action = (reference[name] for name in ("pos", "key_pos", "action"))
+    assert valid(agent, key, action).shape == (2000, 9) and valid(agent, key, action).all()
+    assert doorkey.valid_transitions(doorkey.make_dataset(50, seed=1, size=16).values, 16).all()
+    for t in range(1, 9):
+        jumped = agent.copy()
+        jumped[:, t] = (jumped[:, t] + 8) % 16  # two columns away: never a step
+        assert not valid(jumped, key, action)[:, t - 1 : t + 1].any()
+    moves = np.flatnonzero(agent[:, 4] != agent[:, 5])
+    turned = action[moves].copy()
+    turned[:, 4] = (turned[:, 4] + 2) % 4
+    assert len(moves) > 500 and not valid(agent[moves], key[moves], turned)[:, 4].any()
+
+
+@pytest.mark.parametrize("size", [6, 16])
+def test_whether_a_transition_is_valid_needs_not_know_of_key_and_door(size):
+    """States with the same cells, whatever their flags, lead to the same cells."""
+    table, leads_to = doorkey.table(size), {}
+    for state, successors in zip(table.states, table.successor):
+        cells = table.states[successors, :2].tolist()
+        assert leads_to.setdefault(tuple(state[:2]), cells) == cells
+
+
+def test_single_transitions_are_valid_or_not():
+    there_and_back = [[4, 8, 4, 4]]  # left of the door, in it, back, and stuck before it
+    action = [[RIGHT, LEFT, RIGHT, RIGHT]]
+    assert valid(there_and_back, there_and_back, action).tolist() == [[True, True, False]]
+    left_behind = [[4, 4, 4, 4]]
+    assert valid(there_and_back, left_behind, action).tolist() == [[False, False, False]]
+    in_the_wall = [[5, 9, 5, 4]]  # cell 9 is inner wall: neither into it nor out of it
+    action = [[RIGHT, LEFT, UP, RIGHT]]
+    assert valid(in_the_wall, in_the_wall, action).tolist() == [[False, False, True]]
+
+
+def test_all_episodes_can_begin_at_one_start():
+    env = doorkey.DoorKey(5, seed=0)
+    env.start_at({"agent_pos": 2, "key_pos": 7})
+    observed = env.observe()
+    assert (observed["agent_pos"] == 2).all() and (observed["key_pos"] == 7).all()
+    assert not any(flags.any() for flags in env.report().values())
+    for agent, key in ((3, 3), (12, 1)):  # on one cell; right of the wall
+        with pytest.raises(ValueError, match=f"begins with agent_pos={agent}, key_pos={key}"):
+            env.start_at({"agent_pos": agent, "key_pos": key})

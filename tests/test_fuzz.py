@@ -1,32 +1,45 @@
-"""Whatever the text: settings and queries are understood, or refused in one line that says where the mistake is."""
+"""Whatever the text: settings and queries are understood, or refused in one line that says where."""
 
 import math
 import re
 
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_configurator import DEFAULTS
 
 import configurator
 import doorkey
-import queries
+import run as study
+import sample
 from data import Factor
-from repro import job
 
-settings.register_profile("ours", derandomize=True, database=None, deadline=None, max_examples=200,
-                          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+settings.register_profile(
+    "ours",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("ours")
 
-# ---- settings --------------------------------------------------------------------------------------------------------
+# ---- settings --------------------------------------------------------------------------------------
 
+DEFAULTS = {
+    "task": "random",
+    "seed": 0,
+    "batch_size": 100,
+    "learning_rate": 1e-3,
+    "compile": False,
+    "target_return": None,
+}
 KEYS = st.sampled_from(sorted(DEFAULTS))
-BITS = st.sampled_from(
-    ["=", "--", "-", "None", "True", "1e", "_", "0x1", ".", "nan", "inf", " ", "\n", "\0", "٣", "é", "½"]
-)
-TEXT = st.lists(BITS | st.text(max_size=3) | KEYS).map("".join)
-FLAG = TEXT | TEXT.map("--{}".format) | st.builds("--{}={}".format, KEYS, TEXT | st.integers() | st.floats())
+BITS = ["=", "--", "-", "None", "True", "1e", "_", "0x1", ".", "nan", "inf", " ", "\n", "\0", "é"]
+TEXT = st.lists(st.sampled_from([*BITS, "٣", "½"]) | st.text(max_size=3) | KEYS).map("".join)
+VALUE = TEXT | st.integers() | st.floats()
+FLAG = TEXT | TEXT.map("--{}".format) | st.builds("--{}={}".format, KEYS, VALUE)
 OF_TYPE = {
     bool: st.booleans(),
     int: st.integers(),
@@ -60,15 +73,11 @@ def test_any_command_line_is_taken_or_refused_in_one_line(folder, argv):
         assert str(error) and "\n" not in str(error)
 
 
-WORDS = st.sampled_from(
-    ["=", "==", "(", ")", "[", "]", "'", '"', '"""', "#", ":", ",", "\\", "\n", "\t", " ", "\0", "\ufeff"]
-)
-LINES = st.lists(
-    WORDS | KEYS | st.sampled_from(["1", "0.5", "1e400", "True", "None", "seed = 3\n", "task = 'past'\n", "é"])
-)
+WORDS = ["=", "==", "(", ")", "[", "]", "'", '"', '"""', "#", ":", ",", "\\", "\n", "\t", " ", "\0"]
+WORDS += ["\ufeff", "1", "0.5", "1e400", "True", "None", "seed = 3\n", "task = 'past'\n", "é"]
 
 
-@given(LINES.map("".join))
+@given(st.lists(st.sampled_from(WORDS) | KEYS).map("".join))
 @example("learning_rate = 10**400")
 @example("seed = " + "9" * 5000)
 @example("seed = 1 (2)")
@@ -84,22 +93,31 @@ def test_any_config_file_is_taken_or_refused_in_one_line(folder, recwarn, text):
     assert not recwarn.list, "a warning is a second line"
 
 
-@given(st.fixed_dictionaries({key: OF_TYPE[type(default)] for key, default in DEFAULTS.items()}))
+@given(st.fixed_dictionaries({key: OF_TYPE[type(x)] for key, x in DEFAULTS.items()}))
 def test_good_settings_come_back_from_flags_and_from_files(folder, wanted):
     flags = [f"--{key}={value}" for key, value in wanted.items()]
     assert configurator.override(DEFAULTS, flags) == wanted
     infinite = [key for key, value in wanted.items() if value in (math.inf, -math.inf)]
     written = wanted | dict.fromkeys(infinite, 0.0)  # Python has no literal for infinity
-    (folder / "some.py").write_text("".join(f"{k} = {v!r}\n" for k, v in written.items()), encoding="utf-8")
+    text = "".join(f"{key} = {value!r}\n" for key, value in written.items())
+    (folder / "some.py").write_text(text, encoding="utf-8")
     assert configurator.override(DEFAULTS, ["some.py"]) == written
 
 
 def test_the_settings_of_training_come_back_from_what_a_run_prints():
-    defaults = job.train_defaults()
-    assert configurator.override(defaults, [f"--{key}={value}" for key, value in defaults.items()]) == defaults
+    defaults = study.train_defaults()
+    assert {"task", "model_type", "max_timestep", "layout"} <= defaults.keys()
+    flags = [f"--{key}={value}" for key, value in defaults.items()]
+    assert configurator.override(defaults, flags) == defaults
 
 
-# ---- queries ---------------------------------------------------------------------------------------------------------
+def test_every_config_sets_only_what_train_knows():
+    defaults = study.train_defaults()
+    for path in sorted(ROOT.glob("config/*.py")):
+        assert configurator.override(defaults, [str(path)])["out_dir"] == f"out/{path.stem}"
+
+
+# ---- queries ---------------------------------------------------------------------------------------
 
 FACTORS = [
     *doorkey.factors(),
@@ -108,9 +126,9 @@ FACTORS = [
 ]
 T = 10
 MESSAGE = re.compile(r"malformed query at (?:character (\d+)|the end) of ")
-NAMES = st.sampled_from(sorted(queries.names_of(FACTORS)))
-PIECES = st.sampled_from([*"[]()=,:+-.٣½ \n\t\0", "::", "0", "3", "10", "-1", "1e400", "1.5", "9" * 5000, "(1,2)"])
-QUERY = st.lists(PIECES | NAMES | st.text(max_size=2)).map("".join)
+NAMES = st.sampled_from(sorted(sample.names_of(FACTORS)))
+PIECES = ["::", "0", "3", "10", "-1", "1e400", "1.5", "9" * 5000, "(1,2)", *"[]()=,:+-.٣½ \n\t\0"]
+QUERY = st.lists(st.sampled_from(PIECES) | NAMES | st.text(max_size=2)).map("".join)
 
 
 def place(error, text):
@@ -133,15 +151,16 @@ def place(error, text):
 @example("state[" + " " * 2000 + "x")
 @example("state[" + " " * 2000 + "--]")
 def test_any_query_is_understood_or_its_mistake_is_located(text):
-    for parse in (queries.parse_mask, queries.parse_values):
+    for with_values in (False, True):
         try:
-            found = parse(text, FACTORS, T)
+            found = sample.parse(text, FACTORS, T, with_values)
         except ValueError as error:
             place(error, text)
             continue
-        for name, value in found.items():
-            mask, numbers = value if isinstance(value, tuple) else (value, torch.zeros(()))
-            assert mask.shape == (T,) and mask.dtype == torch.bool and numbers.isfinite().all(), name
+        for (name, t), value in found.items():
+            assert name in {f.name for f in FACTORS} and 0 <= t < T
+            assert (value is not None) == with_values
+            assert not with_values or torch.tensor(value).isfinite().all()
 
 
 ENTRIES = st.lists(st.tuples(NAMES, st.integers(-T, T - 1)), min_size=1, max_size=6)
@@ -149,9 +168,10 @@ ENTRIES = st.lists(st.tuples(NAMES, st.integers(-T, T - 1)), min_size=1, max_siz
 
 @given(ENTRIES)
 def test_entries_come_back_from_a_query(entries):
-    parsed = queries.parse_mask(" , ".join(f"{name}[{t}]" for name, t in entries), FACTORS, T)
-    expected = {(own, t % T) for name, t in entries for own in queries.names_of(FACTORS)[name]}
-    assert {(name, t) for name, mask in parsed.items() for t in mask.nonzero()[:, 0].tolist()} == expected
+    text = " , ".join(f"{name}[{t}]" for name, t in entries)
+    names = sample.names_of(FACTORS)
+    expected = {(own, t % T) for name, t in entries for own in names[name]}
+    assert set(sample.parse(text, FACTORS, T)) == expected
 
 
 BOUND = st.none() | st.integers(-15, 15)
@@ -159,16 +179,17 @@ BOUND = st.none() | st.integers(-15, 15)
 
 @given(NAMES, BOUND, BOUND, BOUND)
 def test_slices_are_those_of_python(name, first, stop, step):
-    write = lambda x: "" if x is None else x
-    text = f"{name}[{write(first)}:{write(stop)}:{write(step)}]"
+    bounds = ["" if x is None else str(x) for x in (first, stop, step)]
+    text = f"{name}[{':'.join(bounds)}]"
     chosen = list(range(T))[first:stop:step] if step != 0 else []
     if not chosen:
         with pytest.raises(ValueError) as error:
-            queries.parse_mask(text, FACTORS, T)
+            sample.parse(text, FACTORS, T)
         assert place(error.value, text) == len(name) + 1
     else:
-        mask = queries.parse_mask(text, FACTORS, T)[queries.names_of(FACTORS)[name][0]]
-        assert mask.nonzero()[:, 0].tolist() == sorted(chosen)
+        own = sample.names_of(FACTORS)[name][0]
+        found = sorted(t for name, t in sample.parse(text, FACTORS, T) if name == own)
+        assert found == sorted(chosen)
 
 
 NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -176,10 +197,9 @@ NUMBERS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 @given(st.integers(0, T - 1), NUMBERS, NUMBERS, st.integers(0, 15))
 def test_values_come_back_from_a_query(t, x, y, cell):
-    parsed = queries.parse_values(f"position[{t}]=({x}, {y}),speed[{t}] = {y},agent_pos[{t}]={cell}", FACTORS, T)
-    assert all(mask.nonzero()[:, 0].tolist() == [t] for mask, _ in parsed.values())
-    assert torch.equal(parsed["position"][1][t], torch.tensor([x, y])) and parsed["agent_pos"][1][t] == cell
-    assert torch.equal(parsed["speed"][1][t], torch.tensor([y]))
+    text = f"position[{t}]=({x}, {y}),speed[{t}] = {y},agent_pos[{t}]={cell}"
+    expected = {("position", t): (x, y), ("speed", t): (y,), ("agent_pos", t): cell}
+    assert sample.parse(text, FACTORS, T, with_values=True) == expected
 
 
 @given(ENTRIES, st.data())
@@ -188,5 +208,5 @@ def test_a_mistake_is_located_in_its_item_and_not_after_it(entries, data):
     at = data.draw(st.integers(0, len(text)))
     wrong = text[:at] + "!" + text[at:]
     with pytest.raises(ValueError) as error:
-        queries.parse_mask(wrong, FACTORS, T)
+        sample.parse(wrong, FACTORS, T)
     assert text.rfind(",", 0, at) < place(error.value, wrong) <= at

@@ -1,4 +1,4 @@
-"""Maze2D: the engine's fidelity, what an episode is, and the demonstrator, each against its source."""
+"""Maze2D: the engine's fidelity, episodes, and the demonstrator, each against its source."""
 
 import importlib.util
 import subprocess
@@ -12,14 +12,13 @@ if any(importlib.util.find_spec(package) is None for package in ("d4rl", "mujoco
     pytest.skip("d4rl or mujoco is not installed (requirements-maze.txt)", allow_module_level=True)
 
 import maze2d
-import pictures
 from data import Trajectories
 
 DATA = ROOT / "tests" / "data"
 
 
 def random_episodes(maze, n, seed):
-    """Maze2D and 200 random actions for it, half of them fresh at every step, half held for 10 steps."""
+    """Maze2D and 200 random actions, in half of the episodes each held for 10 steps."""
     generator = np.random.default_rng(seed)
     actions = generator.uniform(-1, 1, (200, n, 2))
     actions[:, n // 2 :] = np.repeat(actions[::10, n // 2 :], 10, axis=0)
@@ -31,7 +30,7 @@ def dataset():
     return maze2d.make_dataset(200, seed=5)
 
 
-# Physics ----------------------------------------------------------------------------------------------------------
+# ---- Physics -------------------------------------------------------------------------------------
 
 
 def test_physics_replays_d4rl_on_mujoco_2_1():
@@ -46,7 +45,7 @@ def test_physics_replays_d4rl_on_mujoco_2_1():
 
 @pytest.mark.parametrize("maze", maze2d.MAZES)
 def test_physics_of_every_maze_when_pressed_into_walls_and_corners(maze):
-    """Recorded on MuJoCo 2.3.7, which repeats the recording of 2.1 to the last bit; an action is held for 20 steps."""
+    """Recorded on MuJoCo 2.3.7, which repeats 2.1 to the bit; an action is held for 20 steps."""
     with np.load(DATA / "maze2d_other_mazes.npz") as file:
         recording = {name: file[f"{maze}/{name}"] for name in ("qpos0", "qvel0", "actions", "qpos")}
     env = maze2d.Maze2D(maze, n=8)
@@ -77,7 +76,7 @@ def test_the_number_of_threads_changes_no_bit():
     assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
 
 
-# Episodes ---------------------------------------------------------------------------------------------------------
+# ---- Episodes ------------------------------------------------------------------------------------
 
 
 def test_one_seed_gives_the_same_episodes_and_the_next_reset_gives_new_ones():
@@ -88,7 +87,8 @@ def test_one_seed_gives_the_same_episodes_and_the_next_reset_gives_new_ones():
         before = first.qpos
         assert np.array_equal(first.reset(), second.reset())
         assert not np.array_equal(first.qpos, before)
-    assert not np.array_equal(maze2d.Maze2D("large", 20, seed=4).qpos, maze2d.Maze2D("large", 20, seed=3).qpos)
+    other = maze2d.Maze2D("large", 20, seed=4)
+    assert not np.array_equal(other.qpos, maze2d.Maze2D("large", 20, seed=3).qpos)
 
 
 def test_starts_and_goals_are_drawn_as_specified():
@@ -100,11 +100,39 @@ def test_starts_and_goals_are_drawn_as_specified():
     goal = np.array([index[tuple(cell)] for cell in env.goal.astype(int).tolist()])
     assert len(cells) == 26 and (start != goal).all()
     expected = len(start) / len(cells)
-    for drawn in (start, goal):  # chi-square with 25 degrees of freedom: 52.6 is exceeded once in a thousand
+    # Chi-square with 25 degrees of freedom: 52.6 is exceeded once in a thousand.
+    for drawn in (start, goal):
         assert ((np.bincount(drawn, minlength=26) - expected) ** 2 / expected).sum() < 52.6
     offset = env.qpos - start_cell
     assert np.abs(offset).max() < 0.3 + 1e-6 and abs(offset.std() - 0.6 / np.sqrt(12)) < 0.002
     assert abs(env.qvel.std() - 0.1) < 0.002 and abs(env.qvel.mean()) < 0.002
+
+
+def test_all_copies_can_start_at_one_named_place():
+    env = maze2d.Maze2D("medium", 5, seed=1)
+    drawn = env.qvel.copy()
+    env.start_at({"position": np.array([1.0, 1.1]), "goal": np.array([3, 1])})
+    assert (env.qpos == [1, 1.1]).all() and (env.goal == [3, 1]).all() and (env.qvel == drawn).all()
+    assert np.allclose(env.report()["distance"], np.hypot(2, 0.1))
+    assert (env.report()["closed"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("position", "words"),
+    [
+        ((0, 1), "wall"),
+        ((1.35, 1), "wall"),  # the cell's wall stands at 1.3
+        ((-3, 1), "wall"),
+        ((1, 99), "wall"),
+        ((np.nan, 1), "finite"),
+        ((1, 1, 1), "shape"),
+    ],
+)
+def test_no_copy_starts_in_a_wall(position, words):
+    env = maze2d.Maze2D("umaze", 2)
+    env.start_at({"position": (1.25, 1), "goal": (3, 1)})
+    with pytest.raises(ValueError, match=words):
+        env.start_at({"position": position, "goal": (3, 1)})
 
 
 def test_start_velocities_do_not_drift_over_resets():
@@ -119,15 +147,18 @@ def test_rewards_add_up_to_the_distance_gained():
     env, actions = random_episodes("medium", 100, seed=4)
     initial = np.linalg.norm(env.qpos - env.goal, axis=1)
     total = sum(env.step(action)[1] for action in actions)
-    np.testing.assert_allclose(total, initial - np.linalg.norm(env.qpos - env.goal, axis=1), rtol=0, atol=1e-9)
+    final = np.linalg.norm(env.qpos - env.goal, axis=1)
+    np.testing.assert_allclose(total, initial - final, rtol=0, atol=1e-9)
 
 
 def test_observations_show_position_and_goal_only():
     env = maze2d.Maze2D("open", 3, seed=0)
     observation, reward = env.step(np.zeros((3, 2)))
-    assert np.array_equal(observation, np.concatenate([env.qpos, env.goal], axis=1)) and reward.shape == (3,)
+    assert np.array_equal(observation, np.concatenate([env.qpos, env.goal], axis=1))
+    assert reward.shape == (3,)
     factors = env.observe()
-    assert list(factors) == ["position", "goal"] and all(array.dtype == np.float32 for array in factors.values())
+    assert list(factors) == ["position", "goal"]
+    assert all(array.dtype == np.float32 for array in factors.values())
     assert np.array_equal(factors["position"], env.qpos.astype(np.float32))
 
 
@@ -136,7 +167,7 @@ def test_actions_are_clipped():
     assert np.array_equal(one.step(np.full((5, 2), 7.0))[0], two.step(np.ones((5, 2)))[0])
 
 
-# Demonstrator -----------------------------------------------------------------------------------------------------
+# ---- Demonstrator --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("maze", ["umaze", "medium", "large"])
@@ -151,23 +182,26 @@ def test_demonstrator_acts_like_d4rls_controller(maze):
         controller._new_target(env.qpos[i], env.goal[i])
         theirs = np.array(controller._waypoints)
         ours = demonstrator.waypoints[i, : len(theirs)]
-        # The same cells, each less a jitter of up to 0.2 that differs; from then on theirs follows our jitter.
-        assert np.array_equal(np.ceil(ours), np.ceil(theirs)) and np.array_equal(ours[-1], env.goal[i])
+        # The same cells, each less a jitter of up to 0.2 that differs; from then on theirs follows
+        # our jitter.
+        assert np.array_equal(np.ceil(ours), np.ceil(theirs))
+        assert np.array_equal(ours[-1], env.goal[i])
         assert ((np.ceil(ours) - ours >= 0) & (np.ceil(ours) - ours < 0.2)).all()
         controller._waypoints = list(ours)
     for _ in range(200):
         actions = demonstrator.act(env.qpos, env.qvel)
-        theirs = [c.get_action(env.qpos[i], env.qvel[i], env.goal[i])[0] for i, c in enumerate(controllers)]
+        now = zip(controllers, env.qpos, env.qvel, env.goal)
+        theirs = [controller.get_action(*state)[0] for controller, *state in now]
         np.testing.assert_allclose(actions, theirs, rtol=0, atol=1e-9)
         env.step(actions + 0.5 * generator.standard_normal((n, 2)))
     assert demonstrator.index.tolist() == [controller._waypoint_idx for controller in controllers]
 
 
 def test_dataset_agrees_with_the_originals_figures(dataset):
-    """Within 3 standard errors; the original's start velocities are wrong, but they hardly move these figures."""
-    summary = maze2d.summarise(dataset)
-    distance = np.linalg.norm(dataset.values["position"][:, 0] - dataset.values["goal"][:, 0], axis=1)
-    total = dataset.values["return_to_go"][:, 0, 0]
+    """Within 3 standard errors; the original's wrong start velocities hardly move these figures."""
+    summary, values = maze2d.summarise(dataset), dataset.values
+    distance = np.linalg.norm(values["position"][:, 0] - values["goal"][:, 0], axis=1)
+    total = values["return_to_go"][:, 0, 0]
     for ours, theirs, sample in (
         ("return, mean", 2.833, total),
         ("initial distance, mean", 3.296, distance),
@@ -175,7 +209,7 @@ def test_dataset_agrees_with_the_originals_figures(dataset):
     ):
         assert abs(summary[ours] - theirs) < 3 * sample.std() / np.sqrt(len(sample)), ours
     assert abs(summary["share of |action| = 1"] - 0.281) < 0.02
-    assert abs(summary["start velocity per axis, standard deviation"] - 0.1) < 0.01
+    assert abs(dataset.extras["start_velocity"].std() - 0.1) < 0.01
 
 
 def test_dataset_has_the_factors_and_survives_a_file(dataset, tmp_path):
@@ -185,11 +219,13 @@ def test_dataset_has_the_factors_and_survives_a_file(dataset, tmp_path):
         ("action", "ACTION", "continuous", 2),
         ("return_to_go", "RETURN", "continuous", 2),
     ]
-    assert all(array.shape == (200, 200, 2) and array.dtype == np.float32 for array in dataset.values.values())
+    for array in dataset.values.values():
+        assert array.shape == (200, 200, 2) and array.dtype == np.float32
     assert np.allclose(dataset.values["return_to_go"][:, :, 1], np.arange(200) / 200)
-    dataset.save(tmp_path / "maze.npz")
-    loaded = Trajectories.load(tmp_path / "maze.npz")
-    assert loaded.world == "maze2d-medium" and np.array_equal(loaded.values["action"], dataset.values["action"])
+    dataset.save(str(tmp_path / "maze.npz"))
+    loaded = Trajectories.load(str(tmp_path / "maze.npz"))
+    assert loaded.world == "maze2d-medium"
+    assert np.array_equal(loaded.values["action"], dataset.values["action"])
     assert np.array_equal(loaded.extras["start_velocity"], dataset.extras["start_velocity"])
 
 
@@ -204,6 +240,11 @@ def test_a_recorded_episode_replays_to_the_bit(dataset):
     np.testing.assert_allclose(total, values["return_to_go"][:, 0, 0], rtol=0, atol=1e-5)
 
 
+def test_a_seed_may_be_several_numbers():
+    one, other = (maze2d.make_dataset(2, seed=seed, maze="umaze") for seed in ([3, 1], [3, 2]))
+    assert (one.values["position"] != other.values["position"]).any()
+
+
 def test_one_seed_gives_the_same_dataset_and_the_expert_beats_its_noisy_self():
     noisy, again = maze2d.make_dataset(50, seed=1), maze2d.make_dataset(50, seed=1)
     assert all(np.array_equal(noisy.values[name], again.values[name]) for name in noisy.values)
@@ -212,7 +253,7 @@ def test_one_seed_gives_the_same_dataset_and_the_expert_beats_its_noisy_self():
     assert maze2d.summarise(expert)["return, mean"] > maze2d.summarise(noisy)["return, mean"]
 
 
-# Mistakes and drawing ---------------------------------------------------------------------------------------------
+# ---- Mistakes ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -223,9 +264,9 @@ def test_one_seed_gives_the_same_dataset_and_the_expert_beats_its_noisy_self():
         (lambda: maze2d.Maze2D(n=0), "n=0"),
         (lambda: maze2d.make_dataset(1, 0, noise=-1.0), "noise=-1.0"),
         (lambda: maze2d.make_dataset(1, -3), "seed=-3"),
-        (lambda: maze2d.Maze2D(n=3).step(np.zeros((2, 2))), r"actions has shape \(2, 2\).*need \(3, 2\)"),
+        (lambda: maze2d.Maze2D(n=3).step(np.zeros((2, 2))), r"has shape \(2, 2\).*need \(3, 2\)"),
         (lambda: maze2d.Maze2D(n=1).step([[np.nan, 0]]), "actions has a value that is not finite"),
-        (lambda: maze2d.Maze2D(n=1).set_state([0, 0], [[0, 0]], [[0, 0]]), r"qpos has shape \(2,\)"),
+        (lambda: maze2d.Maze2D(n=1).set_state([0, 0], [[0, 0]], [[0, 0]]), r"qpos has shape \(2,"),
     ],
 )
 def test_mistakes_are_named(call, message):
@@ -239,25 +280,31 @@ def test_a_goal_in_a_wall_has_no_path():
         demonstrator.plan(np.array([[1.0, 1.0]]), np.array([[2.0, 2.0]]))
 
 
+def python(code):
+    line = [sys.executable, "-c", code]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+
+
 def test_importing_prints_nothing_and_hides_nothing_afterwards():
-    code = "import maze2d, sys; maze2d.Maze2D(); assert not {'mujoco_py', 'pybullet'} & set(sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout == "" and result.stderr == ""
+    code = "import maze2d, sys; maze2d.Maze2D()"
+    result = python(f"{code}; assert not {{'mujoco_py', 'pybullet'}} & set(sys.modules)")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_a_missing_package_is_one_sentence_with_the_command():
-    code = "import runpy, sys; sys.modules['d4rl'] = None; sys.argv = ['maze2d.py']; sys.path.insert(0, '.')"
-    code += "; runpy.run_path('maze2d.py', run_name='__main__')"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 1 and result.stdout == ""
-    assert result.stderr.count("\n") == 1 and "pip install --no-deps -r requirements-maze.txt" in result.stderr
+def test_the_command_compares_with_the_original(run_warm, refused, tmp_path):
+    process = run_warm("maze2d.py", "--maze=umaze", "--n=3", "--seed=1", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "3 episodes of maze2d-umaze, seed 1" in process.stdout
+    assert "return, mean" in process.stdout
+    assert "maze 'tiny' is unknown" in refused(run_warm("maze2d.py", "--maze=tiny", cwd=tmp_path))
 
 
-def test_mazes_and_paths_can_be_drawn(dataset, tmp_path):
-    figure = pictures.plt.figure()
-    ax = figure.add_subplot()
-    pictures.draw_walls(ax, "medium")
-    pictures.draw_paths(ax, dataset.values["position"][:5], dataset.values["goal"][:5, 0], label="demonstrations")
-    pictures.draw_paths(ax, dataset.values["position"][5])
-    figure.savefig(tmp_path / "maze.png")
-    assert len(ax.patches) == maze2d.layout("medium").sum() and (tmp_path / "maze.png").stat().st_size > 5000
+def test_a_missing_package_is_one_sentence_with_the_command(run_warm, refused, tmp_path):
+    message = refused(run_warm("maze2d.py", cwd=tmp_path, inside=hide_d4rl))
+    assert "pip install --no-deps -r requirements-maze.txt" in message
+
+
+def hide_d4rl():
+    for name in [name for name in sys.modules if name.startswith("d4rl.")]:
+        del sys.modules[name]
+    sys.modules["d4rl"] = None  # as if it were not installed

@@ -1,4 +1,4 @@
-"""The models: what is hidden never matters, the future never leaks, every part agrees with an independent one."""
+"""The models: the hidden never matters, the future never leaks, every part agrees with another."""
 
 import itertools
 import math
@@ -6,265 +6,417 @@ import math
 import pytest
 import torch
 import torch.nn as nn
-from small import CONFIGS, CONTEXT, FAMILIES, SMALL, build, identical, name_of, scrambled, torch_layer, windows
+from small import (
+    CONFIGS,
+    CONTEXT,
+    FAMILIES,
+    KINDS,
+    SMALL,
+    VALUES,
+    all_seen,
+    build,
+    identical,
+    name_of,
+    scrambled,
+    torch_layer,
+    windows,
+)
 
 import masks
-import model as models
+import model
+from data import Factor
 from model import ModelConfig
 
-# ---------------------------------------------------------------------------------------------------------------------
+
+def test_the_models_of_these_tests_cover_every_pair_of_settings():
+    for kind in ("unimask", "dt"):
+        ours = [c for c in CONFIGS if c["model_type"] == kind and "norm" in c]
+        names = [name for name in VALUES if all(name in config for config in ours)]
+        for one, other in itertools.combinations(names, 2):
+            pairs = {(config[one], config[other]) for config in ours}
+            assert pairs == set(itertools.product(VALUES[one], VALUES[other]))
+
+
+# --------------------------------------------------------------------------------------------------
 # What is hidden never matters
+
+
+def some_masks(trajectories, generator):
+    """Masks of every kind: of groups, of single factors, everything and nothing hidden."""
+    B, random = len(trajectories), torch.rand(len(trajectories), generator=generator)
+    groups, _ = masks.draw("random", B, CONTEXT, generator)
+    past, _ = masks.draw("past", B, CONTEXT, generator)
+    entries = {
+        f.name: torch.rand(B, CONTEXT, generator=generator) < random[:, None]
+        for f in trajectories.factors
+    }
+    return groups, past, entries, torch.zeros_like(groups), torch.ones_like(groups)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name_of)
 def test_values_of_hidden_entries_never_change_an_output(config, trajectories, generator):
-    network, values, B = build(config, trajectories.factors), windows(trajectories), len(trajectories)
-    tasks = [task for task in masks.TASKS if masks.can(config["model"], task)]
-    assert len(tasks) >= 6
+    network, values = build(config, trajectories.factors), windows(trajectories)
+    at = torch.arange(len(trajectories)) % CONTEXT
     with torch.inference_mode():
-        for task in tasks:
-            see, _ = masks.draw(task, B, CONTEXT, generator)
-            for mask in (see, masks.hide_factors(see, trajectories.factors, 0.3, generator)):
-                keep = masks.expand(mask, trajectories.factors)
-                outputs = network(values, mask)
-                for seed, number in enumerate((math.nan, math.inf, -1e30)):
-                    changed = scrambled(values, keep, trajectories.factors, number, seed)
-                    assert identical(network(changed, mask), outputs), f"{task} with {number}"
+        for see in some_masks(trajectories, generator):
+            keep = masks.expand(see, trajectories.factors)
+            outputs, one = network(values, see), network(values, see, at)
+            for seed, number in enumerate((math.nan, math.inf, -1e30)):
+                changed = scrambled(values, keep, trajectories.factors, number, seed)
+                assert identical(network(changed, see), outputs), number
+            assert identical(network(changed, see, at), one)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name_of)
 def test_values_of_seen_entries_do_change_the_outputs(config, trajectories):
     network, values = build(config, trajectories.factors), windows(trajectories)
-    B = len(trajectories)
-    see = {f.name: torch.ones(B, CONTEXT, dtype=torch.bool) for f in trajectories.factors}
+    see = masks.expand(all_seen(trajectories), trajectories.factors)
     with torch.inference_mode():
         outputs = network(values, see)
-        for f in trajectories.factors:
-            if config["model"] == "dt" and f.group == "ACTION":
-                timesteps = range(CONTEXT - 1)  # nothing is predicted after the last action
-            else:
-                timesteps = range(CONTEXT)
-            for t in timesteps:
-                keep = {name: mask.clone() for name, mask in see.items()}
-                keep[f.name][:, t] = False
-                changed = network(scrambled(values, keep, trajectories.factors, number=0.123), see)
-                moved = sum((changed[name] - outputs[name]).abs().flatten(1).sum(dim=1) for name in outputs)  # (B,)
-                assert (moved > 1e-6).all(), f"{f.name} at {t}"
+        for f, t in itertools.product(trajectories.factors, range(CONTEXT)):
+            if config["model_type"] == "dt" and f.group == "ACTION" and t == CONTEXT - 1:
+                continue  # nothing is predicted after the last action
+            keep = {name: mask.clone() for name, mask in see.items()}
+            keep[f.name][:, t] = False
+            changed = network(scrambled(values, keep, trajectories.factors, number=0.123), see)
+            moved = [(changed[name] - y).abs().flatten(1).sum(dim=1) for name, y in outputs.items()]
+            assert (sum(moved) > 1e-6).all(), f"{f.name} at {t}"
 
 
-@pytest.mark.parametrize("config", [c for c in CONFIGS if c["model"] == "dt"], ids=name_of)
+@pytest.mark.parametrize("config", [c for c in CONFIGS if c["model_type"] == "dt"], ids=name_of)
 def test_no_later_entry_changes_an_earlier_action_of_decision_gpt(config, trajectories):
     network, values = build(config, trajectories.factors), windows(trajectories)
     B, step = len(trajectories), torch.arange(CONTEXT)
-    see = torch.ones(B, CONTEXT, 3, dtype=torch.bool)
-    action = next(f.name for f in trajectories.factors if f.group == "ACTION")
+    see = all_seen(trajectories)
     with torch.inference_mode():
-        before = network(values, see)[action]
-        for t in range(CONTEXT):  # the action at t may depend on returns and states up to t and actions before t
+        before = network(values, see)
+        for t in range(CONTEXT):  # the action at t: returns and states up to t, actions before t
             known = {"STATE": step <= t, "ACTION": step < t, "RETURN": step <= t}
             keep = {f.name: known[f.group].expand(B, CONTEXT) for f in trajectories.factors}
             changed = scrambled(values, keep, trajectories.factors, number=7.0)
-            assert torch.equal(network(changed, see)[action][:, : t + 1], before[:, : t + 1]), t
-            assert torch.equal(network(changed, keep)[action][:, : t + 1], before[:, : t + 1]), f"hidden after {t}"
-            if t + 1 < CONTEXT:
-                assert not torch.equal(network(changed, see)[action][:, t + 1], before[:, t + 1])
+            after, hidden = network(changed, see), network(changed, keep)
+            one = network(changed, see, torch.full((B,), t))
+            for name, y in before.items():
+                assert torch.equal(after[name][:, : t + 1], y[:, : t + 1]), f"{name} at {t}"
+                assert torch.equal(hidden[name][:, : t + 1], y[:, : t + 1]), f"hidden after {t}"
+                torch.testing.assert_close(one[name], y[:, t : t + 1], rtol=0, atol=1e-6)
+                assert t + 1 == CONTEXT or not torch.equal(after[name][:, t + 1], y[:, t + 1])
+
+
+# --------------------------------------------------------------------------------------------------
+# What comes out
 
 
 @pytest.mark.parametrize("config", FAMILIES, ids=name_of)
 def test_outputs_have_the_shapes_of_their_factors(config, trajectories):
-    network, values = build(config, trajectories.factors), windows(trajectories)
-    outputs = network(values, torch.ones(len(trajectories), CONTEXT, 3, dtype=torch.bool))
-    predicted = ("ACTION",) if config["model"] == "dt" else ("STATE", "ACTION")
-    expected = {f.name: (len(trajectories), CONTEXT, f.size) for f in trajectories.factors if f.group in predicted}
+    network = build(config, trajectories.factors)
+    outputs = network(windows(trajectories), all_seen(trajectories))
+    groups = ("ACTION",) if config["model_type"] == "dt" else ("STATE", "ACTION")
+    predicted = [f for f in trajectories.factors if f.group in groups]
+    expected = {f.name: (len(trajectories), CONTEXT, f.size) for f in predicted}
     assert {name: tuple(y.shape) for name, y in outputs.items()} == expected
+    assert network.predicted == predicted
 
 
-@pytest.mark.parametrize("config", FAMILIES, ids=name_of)
-def test_decoding_some_timesteps_gives_the_same_as_decoding_all(config, trajectories):
+@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
+def test_one_wanted_timestep_is_the_same_as_that_of_all(config, trajectories, generator):
     network, values = build(config, trajectories.factors), windows(trajectories)
-    see = torch.ones(len(trajectories), CONTEXT, 3, dtype=torch.bool)
-    outputs = network(values, see)
-    for only in (slice(3, 4), slice(1, 4), torch.tensor([4, 0])):
-        for name, y in network(values, see, only=only).items():
-            torch.testing.assert_close(y, outputs[name][:, only], rtol=0, atol=1e-6)
-    own = torch.arange(2 * len(trajectories)).view(-1, 2) % CONTEXT  # two timesteps of each sequence, others in each
-    for name, y in network(values, see, only=own).items():
-        expected = outputs[name].take_along_dim(own[..., None], dim=1)
-        torch.testing.assert_close(y, expected, rtol=0, atol=1e-6)
+    see, _ = masks.draw("random", len(trajectories), CONTEXT, generator)
+    at = torch.randint(CONTEXT, (len(trajectories),), generator=generator)
+    with torch.inference_mode():
+        outputs, one = network(values, see), network(values, see, at)
+    assert one.keys() == outputs.keys() and len(at.unique()) == CONTEXT
+    for name, y in outputs.items():
+        expected = y[torch.arange(len(at)), at][:, None]
+        torch.testing.assert_close(one[name], expected, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", ["unimask", "dt"])
 def test_a_transformer_takes_shorter_windows_but_no_longer_ones(kind, trajectories):
-    network = build(dict(model=kind), trajectories.factors)
-    see = lambda T: torch.ones(len(trajectories), T, 3, dtype=torch.bool)
-    outputs = network(windows(trajectories, 3), see(3))
+    network = build(dict(model_type=kind), trajectories.factors)
+    outputs = network(windows(trajectories, 3), all_seen(trajectories, 3))
     assert all(y.shape[:2] == (len(trajectories), 3) for y in outputs.values())
     with pytest.raises(ValueError, match="6.*5"):
-        network(windows(trajectories, 6), see(6))
+        network(windows(trajectories, 6), all_seen(trajectories, 6))
 
 
 @pytest.mark.parametrize("T", [4, 6])
 def test_the_feed_forward_net_needs_exactly_its_context(T, trajectories):
-    network = build(dict(model="nn"), trajectories.factors)
+    network = build(dict(model_type="nn"), trajectories.factors)
     with pytest.raises(ValueError, match=f"5.*{T}"):
-        network(windows(trajectories, T), torch.ones(len(trajectories), T, 3, dtype=torch.bool))
+        network(windows(trajectories, T), all_seen(trajectories, T))
 
 
 def test_timestep_positions_count_from_the_start_of_the_episode(toy_data):
     network, values = build(dict(positions="timestep"), toy_data.factors), windows(toy_data)
-    see = torch.ones(len(toy_data), CONTEXT, 3, dtype=torch.bool)
-    later = network(values | {"timestep": values["timestep"] + 1}, see)
-    assert not identical(network(values, see), later)
+    see, begin = all_seen(toy_data), values["timestep"]
+    at = lambda timestep: network(values | {"timestep": timestep}, see)
+    assert not identical(at(begin), at(begin + 1))
+    assert identical(at(begin + 100), at(begin + 200))  # beyond max_timestep all is one
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Parity with independent computations
-
-
-def sinusoid(T, d):
-    """Position table of "Attention is all you need", in scalars."""
-    rows = []
-    for t in range(T):
-        rows.append([(math.sin if j % 2 == 0 else math.cos)(t / 10000 ** (2 * (j // 2) / d)) for j in range(d)])
-    return torch.tensor(rows)
-
-
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_published_model_agrees_with_one_made_of_pytorch_s_modules(norm, doorkey_data, generator):
-    """Masked one-hot factors, hidden ones all zero -> linear -> ReLU -> x sqrt(d) + sinusoid -> encoder -> linear."""
-    config = ModelConfig(**SMALL | dict(hidden="zero", norm=norm, dropout=0.0))
-    network = build(dict(hidden="zero", norm=norm, dropout=0.0), doorkey_data.factors)
-    values, B, d = windows(doorkey_data), len(doorkey_data), config.n_embd
-    see, _ = masks.draw("random", B, CONTEXT, generator)
-    features = torch.zeros(B, CONTEXT, sum(f.size for f in doorkey_data.factors))
-    groups = {"STATE": 0, "ACTION": 1, "RETURN": 2}
-    for b, t in itertools.product(range(B), range(CONTEXT)):
-        offset = 0
-        for f in doorkey_data.factors:
-            if see[b, t, groups[f.group]]:
-                features[b, t, offset + values[f.name][b, t]] = 1.0
-            offset += f.size
-    first, last = (
-        next(m for m in part.modules() if isinstance(m, nn.Linear)) for part in (network.inputs, network.outputs)
-    )
-    x = torch.relu(features @ first.weight.T + first.bias) * math.sqrt(d) + sinusoid(CONTEXT, d)
-    for block in network.blocks:
-        x = torch_layer(block, config)(x)
-    x = network.norm(x) if norm == "pre" else x
-    expected = torch.cat([y for y in network(values, see).values()], dim=-1)
-    torch.testing.assert_close(x @ last.weight.T + last.bias, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_continuous_features_are_the_value_and_its_octaves(toy_data):
-    factor = toy_data.factors[0]
-    encoder = models.Encoder([factor], ModelConfig(octaves=3, hidden="zero"))
-    values = windows(toy_data)
-    see = {factor.name: torch.ones(len(toy_data), CONTEXT, dtype=torch.bool)}
-    features = encoder(values, see)
-    assert features.shape == (len(toy_data), CONTEXT, encoder.width) == (len(toy_data), CONTEXT, 2 * 7)
-    for b, t in ((0, 0), (3, 4), (11, 2)):
-        expected = []
-        for k in range(2):
-            x = (values[factor.name][b, t, k].item() - factor.mean[k]) / factor.std[k]
-            expected += [x, *(wave(x * 2**octave) for octave in range(3) for wave in (math.sin, math.cos))]
-        torch.testing.assert_close(
-            features[b, t].sort().values, torch.tensor(expected).sort().values, rtol=0, atol=1e-4
-        )
-
-
-def test_actions_and_returns_have_no_octaves(toy_data):
-    """A sine of the return would tell the training episodes apart."""
-    rest = [f for f in toy_data.factors if f.group != "STATE" and f.kind == "continuous"]
-    widths = [models.Encoder(rest, ModelConfig(octaves=octaves)).width for octaves in (0, 5)]
-    assert rest and widths[0] == widths[1]
+def test_without_layers_a_transformer_still_answers(trajectories):
+    network, values = build(dict(n_layer=0), trajectories.factors), windows(trajectories)
+    at = torch.arange(len(trajectories)) % CONTEXT
+    outputs = network(values, all_seen(trajectories))
+    for name, y in network(values, all_seen(trajectories), at).items():
+        torch.testing.assert_close(y, model.take(outputs[name], at), rtol=0, atol=1e-6)
 
 
 def test_predictions_are_in_raw_units(toy_data):
     """A network that says 0 of a normalised factor means its mean."""
     for kind in ("unimask", "nn"):
-        network = build(dict(model=kind), toy_data.factors)
-        last = list(network.outputs.parameters()) if kind == "unimask" else list(network.layers[-1].parameters())
-        for p in last:
+        network = build(dict(model_type=kind), toy_data.factors)
+        last = network.heads if kind == "unimask" else network.layers[-1]
+        for p in last.parameters():
             nn.init.zeros_(p)
-        outputs = network(windows(toy_data), torch.ones(len(toy_data), CONTEXT, 3, dtype=torch.bool))
-        position, action = toy_data.factors[0], toy_data.factors[2]
+        outputs = network(windows(toy_data), all_seen(toy_data))
+        position = toy_data.factors[0]
         assert abs(position.mean[0]) > 1
-        assert torch.allclose(outputs["position"], torch.tensor(position.mean).expand_as(outputs["position"]))
-        assert action.size == 2 and (outputs["action"] == 0).all()
+        expected = torch.tensor(position.mean).expand_as(outputs["position"])
+        assert torch.allclose(outputs["position"], expected)
+        assert outputs["action"].shape[-1] == 2 and (outputs["action"] == 0).all()
 
 
-@pytest.mark.parametrize("kind", ["unimask", "dt", "nn"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_tanh_squashes_actions_and_nothing_else(kind, toy_data):
-    plain, squashed = (build(dict(model=kind, tanh_actions=tanh), toy_data.factors) for tanh in (False, True))
-    with torch.no_grad():
-        for network in (plain, squashed):
+    outputs = []
+    for tanh in (False, True):
+        network = build(dict(model_type=kind, tanh_actions=tanh), toy_data.factors)
+        with torch.no_grad():
             for p in network.parameters():
                 p.mul_(1.5)
-    values, see = windows(toy_data), torch.ones(len(toy_data), CONTEXT, 3, dtype=torch.bool)
-    raw, bounded = plain(values, see), squashed(values, see)
-    assert torch.equal(bounded["action"], raw["action"].tanh()) and not torch.equal(bounded["action"], raw["action"])
+        outputs.append(network(windows(toy_data), all_seen(toy_data)))
+    raw, bounded = outputs
+    assert torch.equal(bounded["action"], raw["action"].tanh())
+    assert not torch.equal(bounded["action"], raw["action"])
     assert all(torch.equal(bounded[name], raw[name]) for name in raw if name != "action")
 
 
-def test_loss_of_a_gaussian_head_is_the_negative_log_density_per_dimension(toy_data):
-    network, values = build(dict(head="gaussian"), toy_data.factors), windows(toy_data)
-    see = torch.rand(len(toy_data), CONTEXT, 3, generator=torch.Generator().manual_seed(0)) < 0.5
-    outputs = network(values, see)
-    nats = models.entry_losses(outputs, values, toy_data.factors)
-    for f in (f for f in toy_data.factors if f.kind == "continuous" and f.group != "RETURN"):
-        density = torch.distributions.Normal(outputs[f.name], (outputs[f"{f.name}/log_variance"] / 2).exp())
-        unit = torch.tensor(f.std or (1.0,) * f.size).log().mean()  # the loss is in units of the standard deviation
-        expected = -density.log_prob(values[f.name]).mean(dim=-1) - unit
-        torch.testing.assert_close(nats[f.name], expected)
+# --------------------------------------------------------------------------------------------------
+# Parity with independent computations
 
 
-def test_a_gaussian_head_learns_mean_and_variance():
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("d, nh, T", [(16, 2, 7), (24, 1, 1), (32, 4, 21), (16, 2, 70)])
+def test_block_agrees_with_pytorch_s_transformer_layer(norm, causal, d, nh, T, generator):
     torch.manual_seed(0)
-    factors = [models.Factor("x", "STATE", "continuous", 2, (5.0, -3.0), (2.0, 0.1), (1.0, 1.0))]
-    data = torch.tensor([4.0, -2.9]) + torch.tensor([3.0, 0.2]) * torch.randn(4000, 1, 2)
-    network = build(dict(model="nn", head="gaussian", context=1, n_layer=0), factors)
-    see, predict = torch.zeros(2, 4000, 1, 3, dtype=torch.bool).unbind()
-    predict = predict | True
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
-    for _ in range(200):
-        optimizer.zero_grad()
-        models.loss(network({"x": data}, see), {"x": data}, predict, factors)[0].backward()
-        optimizer.step()
-    outputs = network({"x": data[:1]}, see[:1])
-    torch.testing.assert_close(outputs["x"][0, 0], data.mean(dim=0)[0], rtol=0.02, atol=0)
-    deviation = (outputs["x/log_variance"][0, 0] / 2).exp()
-    torch.testing.assert_close(deviation, data.std(dim=0)[0], rtol=0.02, atol=0)
+    config = ModelConfig(n_embd=d, n_head=nh, n_ff=20, dropout=0.0, norm=norm)
+    block = model.Block(config)
+    with torch.no_grad():
+        for p in block.parameters():  # norms and biases too: at their start they are ones and zeros
+            p.add_(0.3 * torch.randn_like(p))
+    x = torch.randn(3, T, d)
+    future = nn.Transformer.generate_square_subsequent_mask(T) if causal else None
+    expected = torch_layer(block, config)(x, src_mask=future, is_causal=causal)
+    mask = torch.ones(1, T, T).tril().bool() if causal else None
+    torch.testing.assert_close(block(x, mask), expected, rtol=1e-5, atol=1e-5)
+    rows = torch.randint(T, (3, 2), generator=generator)  # only some of the tokens ask
+    mask = mask[0][rows] if causal else None
+    expected = expected[torch.arange(3)[:, None], rows]
+    torch.testing.assert_close(block(x, mask, rows), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_median_goes_the_likelier_of_two_ways_where_a_mean_goes_neither():
-    factors = [models.Factor("x", "ACTION", "continuous", 1)]
-    data = torch.where(torch.arange(1000) % 5 < 3, 1.0, -1.0).view(-1, 1, 1)  # three of five go to 1
-    see, predict = torch.zeros(2, 1000, 1, 3, dtype=torch.bool).unbind()
-    for head, expected in (("mean", 0.2), ("median", 1.0)):
-        torch.manual_seed(0)
-        network = build(dict(model="nn", head=head, context=1, n_layer=0), factors)
-        optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-        for _ in range(600):
-            optimizer.zero_grad()
-            total, _ = models.loss(network({"x": data}, see), {"x": data}, predict | True, factors, head=head)
-            total.backward()
-            optimizer.step()
-        assert network({"x": data[:1]}, see[:1])["x"].item() == pytest.approx(expected, abs=0.02)
-        assert total.item() == pytest.approx({"mean": 0.96, "median": 0.8}[head], abs=0.01)
+def sinusoid(T, d):
+    """Position table of "Attention is all you need", in scalars."""
+    wave = lambda t, j: (math.cos if j % 2 else math.sin)(t / 10000 ** (2 * (j // 2) / d))
+    return torch.tensor([[wave(t, j) for j in range(d)] for t in range(T)])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+def one_hot(token, values, see):
+    """(B, T, width) the classes of some factors, all zeros where they are hidden: by a loop."""
+    B, T = values[token[0].name].shape
+    features = torch.zeros(B, T, sum(f.size for f in token))
+    groups = {"STATE": 0, "ACTION": 1, "RETURN": 2}
+    for b, t in itertools.product(range(B), range(T)):
+        offset = 0
+        for f in token:
+            if see[b, t, groups[f.group]]:
+                features[b, t, offset + values[f.name][b, t]] = 1.0
+            offset += f.size
+    return features
+
+
+PUBLISHED = dict(hidden="zero", dropout=0.0)
+TOKENS = {  # the factors of each token, and which of them it predicts
+    "unimask-timestep": [(["agent_pos", "key_pos", "action", "return_to_go"], 3)],
+    "unimask-factor": [(["return_to_go"], 0), (["agent_pos", "key_pos"], 2), (["action"], 1)],
+    "unimask-entry": [(["agent_pos"], 1), (["key_pos"], 1), (["action"], 1), (["return_to_go"], 0)],
+    "dt-timestep": [(["return_to_go"], 0), (["agent_pos", "key_pos"], 1), (["action"], 0)],
+}
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("layout", TOKENS)
+def test_the_model_agrees_with_one_made_of_pytorch_s_modules(layout, norm, doorkey_data, generator):
+    """One-hot classes -> linear -> ReLU -> x sqrt(d) + sinusoid -> encoder -> linear."""
+    settings = dict(zip(("model_type", "layout"), layout.split("-")), norm=norm) | PUBLISHED
+    config = ModelConfig(**SMALL | settings)
+    network = build(settings, doorkey_data.factors)
+    values, B, d = windows(doorkey_data), len(doorkey_data), config.n_embd
+    see, _ = masks.draw("random", B, CONTEXT, generator)
+    factors = {f.name: f for f in doorkey_data.factors}
+    tokens = [[factors[name] for name in names] for names, _ in TOKENS[layout]]
+    parts = []
+    for token, embed in zip(tokens, network.embedding):
+        parts.append(torch.relu(one_hot(token, values, see) @ embed.weight.T + embed.bias))
+    x = torch.stack(parts, dim=2).view(B, -1, d)  # the tokens of a timestep beside each other
+    x = x * math.sqrt(d) + sinusoid(x.shape[1], d)
+    causal = config.model_type == "dt"
+    mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1]) if causal else None
+    for block in network.blocks:
+        x = torch_layer(block, config)(x, src_mask=mask, is_causal=causal)
+    x = network.norm(x) if norm == "pre" else x
+    places = [i for i, (_, predicts) in enumerate(TOKENS[layout]) if predicts]
+    x = x.view(B, CONTEXT, len(tokens), d)
+    expected = [x[:, :, i] @ h.weight.T + h.bias for i, h in zip(places, network.heads)]
+    outputs = torch.cat(list(network(values, see).values()), dim=-1)
+    torch.testing.assert_close(outputs, torch.cat(expected, dim=-1), rtol=1e-5, atol=1e-5)
+
+
+def test_continuous_features_are_the_value_and_its_fourier_features(toy_data):
+    factor = toy_data.factors[0]
+    features = model.Features([factor], ModelConfig(fourier_features=3, hidden="zero"))
+    values, see = windows(toy_data), all_seen(toy_data)
+    numbers = features(values, masks.expand(see, [factor]))
+    assert numbers.shape == (len(toy_data), CONTEXT, 2 * 7) and features.width == 2 * 7
+    for b, t in ((0, 0), (3, 4), (11, 2)):
+        expected = []
+        for k in range(2):
+            x = (values[factor.name][b, t, k].item() - factor.mean[k]) / factor.std[k]
+            waves = [wave(x * 2**n) for n in range(3) for wave in (math.sin, math.cos)]
+            expected += [x, *waves]
+        expected = torch.tensor(expected).sort().values
+        torch.testing.assert_close(numbers[b, t].sort().values, expected, rtol=0, atol=1e-4)
+
+
+def test_differences_are_those_of_states_seen_one_after_the_other(toy_data, generator):
+    factor = toy_data.factors[0]
+    features = model.Features([factor], ModelConfig(differences=True, hidden="flag"))
+    values, see = windows(toy_data), torch.rand(len(toy_data), CONTEXT, generator=generator) < 0.5
+    numbers = features(values, {factor.name: see})
+    assert numbers.shape[-1] == features.width == 2 * (2 + 1)
+    x, scale = values[factor.name], torch.tensor(factor.step_std)
+    for b, t in itertools.product(range(len(toy_data)), range(CONTEXT)):
+        both = t > 0 and bool(see[b, t] and see[b, t - 1])
+        change = (x[b, t] - x[b, t - 1]) / scale if both else torch.zeros(2)
+        torch.testing.assert_close(numbers[b, t, 3:5], change)
+        assert numbers[b, t, 2] == (not see[b, t]) and numbers[b, t, 5] == (not both)
+
+
+def test_actions_and_returns_have_no_fourier_features(toy_data):
+    """A sine of the return would tell the training episodes apart."""
+    rest = [f for f in toy_data.factors if f.group != "STATE" and f.kind == "continuous"]
+    widths = [model.Features(rest, ModelConfig(fourier_features=n)).width for n in (0, 5)]
+    assert rest and widths[0] == widths[1]
+
+
+# --------------------------------------------------------------------------------------------------
+# Dropout
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_keeps_the_mean_and_drops_entries_at_its_rate(p):
+    torch.manual_seed(0)
+    n = 400_000
+    dropped = model.Dropout(p).train()(torch.full((n // 8, 8), 3.0))
+    rate = (dropped == 0).double().mean().item()
+    rounded = round(256 * p) / 256
+    assert abs(rounded - p) <= 1 / 512 and abs(rate - rounded) < 5 * math.sqrt(p * (1 - p) / n)
+    assert dropped.unique().numel() == 2
+    assert abs(dropped.double().mean().item() - 3) < 5 * 3 * math.sqrt(p / (1 - p) / n)
+
+
+def test_dropout_drops_each_entry_on_its_own():
+    torch.manual_seed(0)
+    n = 100_000
+    dropped = (model.Dropout(0.5).train()(torch.ones(n, 16)) == 0).double()
+    assert (dropped.mean(dim=0) - 0.5).abs().max() < 5 * 0.5 / math.sqrt(n)
+    correlation = torch.corrcoef(dropped.T) - torch.eye(16)
+    assert correlation.abs().max() < 5 / math.sqrt(n)
+    rows = torch.corrcoef(torch.stack([dropped[:-1].flatten(), dropped[1:].flatten()]))[0, 1]
+    assert abs(rows) < 5 / math.sqrt(16 * n)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 5, 7)])
+def test_dropout_takes_any_shape_and_is_reproducible(shape):
+    x = torch.ones(shape[::-1]).permute(*reversed(range(len(shape))))  # not contiguous
+    outcomes = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        outcomes.append(model.Dropout(0.4).train()(x))
+    assert outcomes[0].shape == shape and torch.equal(*outcomes)
+
+
+def test_dropout_passes_gradients_of_what_it_kept():
+    torch.manual_seed(0)
+    x = torch.ones(1000, requires_grad=True)
+    y = model.Dropout(0.25).train()(x)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+
+
+def test_dropout_is_the_identity_in_evaluation_and_at_zero():
+    x = torch.randn(50, 3)
+    assert torch.equal(model.Dropout(0.5).eval()(x), x)
+    assert torch.equal(model.Dropout(0.0).train()(x), x)
+
+
+def test_the_largest_dropout_that_is_accepted_works():
+    dropout = model.Dropout(ModelConfig(dropout=0.999).dropout).train()
+    assert dropout(torch.ones(1000)).isfinite().all()
+
+
+@pytest.mark.parametrize("config", FAMILIES, ids=name_of)
+def test_dropout_acts_in_training_only(config, doorkey_data):
+    network, values = build(config, doorkey_data.factors), windows(doorkey_data)
+    see = all_seen(doorkey_data)
+    assert identical(network(values, see), network(values, see))
+    network.train()
+    assert not identical(network(values, see), network(values, see))
+
+
+# --------------------------------------------------------------------------------------------------
+# Answers as distributions
+
+
+def test_a_categorical_answer_is_a_softmax_of_logits_over_the_temperature(generator):
+    f = Factor("room", "STATE", "categorical", 4)
+    logits = torch.randn(3, 2, 4, generator=generator)
+    for temperature in (1.0, 0.5, 3.0):
+        answer = model.distribution(f, {"room": logits}, temperature)
+        expected = (logits.double() / temperature).softmax(dim=-1)
+        torch.testing.assert_close(answer.probs, expected)
+        assert answer.probs.dtype == torch.float64
+
+
+def test_a_gaussian_answer_has_its_own_variance_and_a_mean_has_none(generator):
+    f = Factor("x", "STATE", "continuous", 2)
+    mean, log_variance, x = torch.randn(3, 5, 2, generator=generator)
+    outputs = {"x": mean, "x/log_variance": log_variance}
+    for temperature in (1.0, 0.25):
+        answer = model.distribution(f, outputs, temperature)
+        variance = temperature * log_variance.double().exp()
+        squares = (x - mean).double() ** 2 / variance
+        expected = -0.5 * (squares + variance.log() + math.log(2 * math.pi)).sum(dim=-1)
+        torch.testing.assert_close(answer.log_prob(x), expected)
+    assert model.distribution(f, {"x": mean}) is None
+
+
+# --------------------------------------------------------------------------------------------------
 # Settings, size, optimiser
 
 
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("model", "gpt"),
+        ("model_type", "gpt"),
         ("layout", "stacked"),
         ("hidden", "mask"),
         ("positions", "rotary"),
         ("norm", "rms"),
+        ("head", "mode"),
         ("context", 0),
         ("n_layer", -1),
         ("n_head", 0),
@@ -272,11 +424,12 @@ def test_a_median_goes_the_likelier_of_two_ways_where_a_mean_goes_neither():
         ("n_ff", 0),
         ("dropout", 1.0),
         ("dropout", -0.1),
-        ("octaves", -1),
+        ("dropout", math.nan),
+        ("fourier_features", -1),
+        ("fourier_features", 64),
         ("n_head", 3),
         ("n_embd", 33),
         ("max_timestep", 0),
-        ("dropout", math.nan),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(key, value):
@@ -288,24 +441,33 @@ def test_number_of_parameters_is_that_of_the_formula(doorkey_data):
     inputs, outputs, d, ff, layers = 16 + 16 + 4 + 17, 16 + 16 + 4, 16, 24, 2
     block = 3 * d * d + 3 * d + d * d + d + 2 * 2 * d + 2 * d * ff + ff + d
     transformer = (inputs + 1) * d + layers * block + (d + 1) * outputs
-    assert models.num_params(build(dict(hidden="zero"), doorkey_data.factors)) == transformer
-    assert models.num_params(build(dict(hidden="flag"), doorkey_data.factors)) == transformer + 4 * d
-    assert (
-        models.num_params(build(dict(hidden="zero", positions="learned"), doorkey_data.factors)) == transformer + 5 * d
-    )
     net = (inputs * CONTEXT + 1) * d + (d + 1) * d + (d + 1) * outputs * CONTEXT
-    assert models.num_params(build(dict(model="nn", hidden="zero"), doorkey_data.factors)) == net
+    sizes = [
+        (dict(hidden="zero"), transformer),
+        (dict(hidden="flag"), transformer + 4 * d),
+        (dict(hidden="zero", positions="learned"), transformer + CONTEXT * d),
+        (dict(hidden="zero", positions="timestep"), transformer + 20 * d),
+        (dict(hidden="zero", norm="pre"), transformer + 2 * d),
+        (dict(model_type="nn", hidden="zero"), net),
+    ]
+    for config, size in sizes:
+        assert model.num_params(build(config, doorkey_data.factors)) == size, config
 
 
-@pytest.mark.parametrize("config", FAMILIES + [dict(positions="learned"), dict(positions="timestep")], ids=name_of)
+POSITIONS = [dict(positions=positions) for positions in ("learned", "timestep")]
+
+
+@pytest.mark.parametrize("config", FAMILIES + POSITIONS, ids=name_of)
 def test_weight_decay_shrinks_matrices_only(config, doorkey_data):
     network = build(config, doorkey_data.factors)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
-    optimizer = models.configure_optimizer(network, learning_rate=0.1, weight_decay=0.5)
+    optimizer = model.configure_optimizer(network, learning_rate=0.1, weight_decay=0.5)
     for p in network.parameters():
         p.grad = torch.zeros_like(p)
     optimizer.step()
-    matrices = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    matrices = {f"{name}.weight" for name in linear}
     assert len(matrices) >= 3
     for name, p in network.named_parameters():
-        torch.testing.assert_close(p.detach(), before[name] * (0.95 if name in matrices else 1.0), msg=name)
+        shrunk = before[name] * (0.95 if name in matrices else 1.0)
+        torch.testing.assert_close(p.detach(), shrunk, msg=name)

@@ -1,11 +1,30 @@
-"""The query language: what a question means, and where a mistake in it is."""
+"""The query language of sample.py: what a question means, and where a mistake in it is."""
 
 import pytest
 import torch
-from test_sample import FACTORS, GOAL, T, ask
 
-import queries
+import doorkey
+import sample
 from data import Factor
+
+FACTORS = doorkey.factors()
+PLACE = Factor("position", "STATE", "continuous", 2)
+T = 10
+
+
+def marked(masks):
+    """{factor: timesteps} of the masks (1, T) of one query, without those that are empty."""
+    found = {name: mask[0].nonzero()[:, 0].tolist() for name, mask in masks.items()}
+    return {name: timesteps for name, timesteps in found.items() if timesteps}
+
+
+def blank(B=1, factors=FACTORS):
+    """Windows of zeros, {factor: (B, T) or (B, T, k)}."""
+    values = {}
+    for f in factors:
+        whole = f.kind == "categorical"
+        values[f.name] = torch.zeros(B, T, dtype=torch.long) if whole else torch.zeros(B, T, f.size)
+    return values
 
 
 @pytest.mark.parametrize(
@@ -19,13 +38,15 @@ from data import Factor
         ("action[1:9:3],action[0]", {"action": [0, 1, 4, 7]}),
         ("action[::-4]", {"action": [1, 5, 9]}),
         ("state[8:99]", {"agent_pos": [8, 9], "key_pos": [8, 9]}),
-        ("return[0],return_to_go[2]", {"return_to_go": [0, 2]}),
+        ("return[0],return_to_go[2],return[0]", {"return_to_go": [0, 2]}),
     ],
 )
-def test_mask_of_a_query(text, expected):
-    parsed = queries.parse_mask(text, FACTORS, T)
-    assert list(parsed) == [f.name for f in FACTORS]
-    assert {name: mask.nonzero()[:, 0].tolist() for name, mask in parsed.items() if mask.any()} == expected
+def test_the_entries_that_a_text_names(text, expected):
+    entries = sample.parse(text, FACTORS, T)
+    assert set(entries) == {(name, t) for name, timesteps in expected.items() for t in timesteps}
+    if text.strip():
+        asked = sample.query(blank(), FACTORS, see=text, predict="state[:], action[:]")
+        assert marked(asked.see) == expected
 
 
 @pytest.mark.parametrize(
@@ -33,81 +54,101 @@ def test_mask_of_a_query(text, expected):
     [
         ("stat[0]", "character 1", "did you mean 'state'"),
         ("state[0], actoin[1]", "character 11", "did you mean 'action'"),
+        ("velocity[0]", "character 1", "'key_pos' or"),
         ("state", "the end", "expected '['"),
         ("state[0", "the end", "expected ']'"),
         ("state[0],", "the end", "expected a name"),
+        ("state[0],,action[1]", "character 10", "expected a name"),
         ("state[0] state[1]", "character 10", "commas"),
         ("state[0]]", "character 9", "commas"),
         ("state[1:x]", "character 9", "expected ']'"),
-        ("state[]", "character 7", "timestep or a slice"),
-        ("state[1 2]", "character 7", "timestep or a slice"),
-        ("state[--1]", "character 7", "timestep or a slice"),
-        ("state[0:1:2:3]", "character 7", "timestep or a slice"),
-        ("state[10]", "character 7", "outside a window of 10"),
-        ("state[0],action[-11]", "character 17", "outside a window of 10"),
-        ("state[::0]", "character 7", "cannot be 0"),
-        ("state[5:2]", "character 7", "selects none"),
+        ("state[]", "character 7", "like [3]"),
+        ("state[1 2]", "character 7", "like [3]"),
+        ("state[--1]", "character 7", "like [3]"),
+        ("state[0:1:2:3]", "character 7", "like [3]"),
+        ("state[10]", "character 7", "[10] is outside of 10 timesteps"),
+        ("state[0\n0]", "character 7", "[0 0] is outside"),
+        ("state[0],action[-11]", "character 17", "[-11] is outside of 10 timesteps"),
+        ("state[::0]", "character 7", "like [3]"),
+        ("state[5:2]", "character 7", "[5:2] is outside"),
         ("[0]", "character 1", "expected a name"),
         ("state[0]=3", "character 9", "commas"),
     ],
 )
-def test_mistakes_in_a_query_are_located(text, place, reason):
+def test_mistakes_are_located(text, place, reason):
     with pytest.raises(ValueError) as error:
-        queries.parse_mask(text, FACTORS, T)
+        sample.parse(text, FACTORS, T)
     message = str(error.value)
-    assert f"at {place} of {text!r}" in message and reason in message
-    queries.parse_mask(message.rsplit("example: ", 1)[1].strip("'"), FACTORS, T)  # the example is a good one
+    assert f"at {place} of {text!r}" in message and reason in message and "\n" not in message
+    example = message.rsplit("example: ", 1)[1].strip("'")
+    assert sample.parse(example, FACTORS, T), "the example is a good one"
 
 
-def test_values_of_a_query():
-    parsed = queries.parse_values("agent_pos[0]=5, action[2:4]=1,action[3]=2", FACTORS, T)
-    assert parsed["agent_pos"][0].nonzero()[:, 0].tolist() == [0] and parsed["agent_pos"][1][0] == 5
-    assert parsed["action"][0].nonzero()[:, 0].tolist() == [2, 3] and parsed["action"][1][2:4].tolist() == [1, 2]
-    place = Factor("position", "STATE", "continuous", 2)
-    mask, values = queries.parse_values("position[-1]=(1.0, -2.5e-1)", [place], 3)["position"]
-    assert (
-        mask.tolist() == [False, False, True] and values[2].tolist() == [1.0, -0.25] and values.dtype == torch.float32
-    )
+def test_values_are_given():
+    text = "agent_pos[0]=5, action[2:4]=1,action[3]=1"
+    entries = sample.parse(text, FACTORS, T, with_values=True)
+    assert entries == {("agent_pos", 0): 5, ("action", 2): 1, ("action", 3): 1}
+    entries = sample.parse("position[-1]=(1.0, -2.5e-1)", [PLACE], 3, with_values=True)
+    assert entries == {("position", 2): (1.0, -0.25)}
+    asked = sample.query(blank(2), FACTORS, given=text)
+    assert marked(asked.see) == {"agent_pos": [0], "action": [2, 3]}
+    assert asked.values["action"][:, 1:5].tolist() == [[0, 1, 1, 0]] * 2
+    asked = sample.query(blank(2, [PLACE]), [PLACE], given="state[3]=(1, 2)")
+    assert asked.values["position"][:, 3].tolist() == [[1, 2]] * 2
 
 
 @pytest.mark.parametrize(
     "text, place, reason",
     [
-        ("agent_pos[0]", "the end", "needs a value"),
-        ("agent_pos[0]=", "the end", "expected a number"),
+        ("agent_pos[0]", "the end", "and a value"),
+        ("agent_pos[0]=", "the end", "and a value"),
         ("agent_pos[0]=16", "character 14", "from 0 to 15"),
+        ("agent_pos[0]=x", "character 14", "'x'"),
         ("action[0]=-1", "character 11", "from 0 to 3"),
         ("action[0]=1.5", "character 11", "from 0 to 3"),
+        ("action[0]=1e400", "character 11", "from 0 to 3"),
+        ("action[0]=nan", "character 11", "from 0 to 3"),
         ("action[0]=(1,2)", "character 11", "from 0 to 3"),
-        ("action[0]=(1", "the end", "expected ')'"),
+        ("action[0]=(1", "character 11", "and a value"),
         ("state[0]=1", "character 1", "agent_pos or key_pos"),
         ("action[0]=1,,action[1]=1", "character 13", "expected a name"),
+        ("action[2:4]=1, action[-7]=2", "character 27", "action[3] has another value"),
+        ("position[0]=1", "character 13", "2 dimensions"),
+        ("position[0]=(1,2,3)", "character 13", "2 dimensions"),
+        ("position[0]=(1e39,0)", "character 13", "finite"),
     ],
 )
 def test_mistakes_in_values_are_located(text, place, reason):
     with pytest.raises(ValueError) as error:
-        queries.parse_values(text, FACTORS, T)
+        sample.parse(text, [*FACTORS, PLACE], T, with_values=True)
     message = str(error.value)
-    assert f"at {place} of {text!r}" in message and reason in message
-    queries.parse_values(message.rsplit("example: ", 1)[1].strip("'"), FACTORS, T)
+    assert f"at {place} of {text!r}" in message and reason in message and "\n" not in message
+    example = message.rsplit("example: ", 1)[1].strip("'")
+    assert sample.parse(example, [*FACTORS, PLACE], T, with_values=True)
 
 
-def test_query_puts_together_what_is_seen_and_wanted(doorkey_data):
-    asked = ask(doorkey_data, see=GOAL, given="action[2]=1")
+def test_a_query_puts_together_what_is_seen_and_wanted():
+    goal = "state[0], state[9]"
+    asked = sample.query(blank(3), FACTORS, see=goal, given="action[2]=1")
     assert (asked.values["action"][:, 2] == 1).all() and asked.see["action"][:, 2].all()
     assert not any((asked.see[name] & asked.predict[name]).any() for name in asked.see)
-    assert asked.predict["action"].sum() == 9 * len(doorkey_data) and asked.predict["agent_pos"].sum() == 8 * len(
-        doorkey_data
-    )
-    assert not asked.predict["return_to_go"].any()
-    span = ask(doorkey_data, task="span(3,8)", see="action[3]")
-    assert span.predict["agent_pos"][0].nonzero()[:, 0].tolist() == [3, 4, 5, 6, 7]
-    assert span.predict["action"][0].nonzero()[:, 0].tolist() == [2, 4, 5, 6, 7]
+    assert marked(asked.predict) == {
+        "agent_pos": list(range(1, 9)),
+        "key_pos": list(range(1, 9)),
+        "action": [0, 1, *range(3, 10)],
+    }
+    asked = sample.query(blank(), FACTORS, see=goal, predicted=[FACTORS[2]])
+    assert list(marked(asked.predict)) == ["action"], "by default what the model predicts"
+    span = sample.query(blank(), FACTORS, task="span(3,8)", see="action[3]")
+    assert marked(span.predict)["agent_pos"] == [3, 4, 5, 6, 7]
+    assert marked(span.predict)["action"] == [2, 4, 5, 6, 7]
+    narrow = sample.query(blank(), FACTORS, task="span(3,8)", predict="action[4]")
+    assert marked(narrow.predict) == {"action": [4]}
+    assert marked(narrow.see)["action"] == [0, 1, 8, 9]
     for text, reason in [
         (dict(see="state[:],action[:]"), "nothing is left"),
-        (dict(predict="return[0]"), "cannot be predicted"),
         (dict(task="pust"), "past"),
-        (dict(see=GOAL, predict=GOAL), "nothing is left"),
+        (dict(see=goal, predict=goal), "nothing is left"),
     ]:
         with pytest.raises(ValueError, match=reason):
-            ask(doorkey_data, **text)
+            sample.query(blank(), FACTORS, **text)

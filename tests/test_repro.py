@@ -1,15 +1,13 @@
-"""The machinery of the reproductions: scripts, lists of runs, one run from end to end, and the ensemble."""
+"""The machinery of the reproductions: the lines of the scripts, one run from end to end."""
 
-import fcntl
 import importlib.util
 import json
-import math
+import multiprocessing
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,293 +15,384 @@ import torch
 from conftest import ROOT
 
 import configurator
+import demonstrator
 import ensemble
 import evaluate
-import heatmap
-import job
-import jobs
-import model as models
-import table
+import masks
+import model
+import rollouts
+import run
+import tables
+import worlds
 
-WORLDS = (("minigrid", "500"), ("minigrid", "50"), ("minigrid", "1000"), ("maze2d", "medium"))
-STUDIES = [jobs.Study(*world, preset) for preset in ("default", "paper", "smoke") for world in WORLDS]
+needs_d4rl = pytest.mark.skipif(importlib.util.find_spec("d4rl") is None, reason="needs d4rl")
+OTHER = "SEEDS=0 CONTEXTS=5 ROWS='unimask_bc unimask_rc dt_bc dt_rc nn_bc nn_rc' bash maze2d.sh"
+COMMITTED = (  # the commands that made what is committed: the number of lines
+    ("bash minigrid.sh", 132),
+    ("N=50 SEEDS='0 1 2' bash minigrid.sh", 66),
+    ("N=1000 SEEDS='0 1 2' bash minigrid.sh", 66),
+    ("FRACTION=0.1 PAPER=1 SEEDS=0 bash minigrid.sh", 22),
+    ("bash curve.sh", 15),
+    ("bash maze2d.sh", 90),
+    (f"MAZE=umaze {OTHER}", 6),
+    (f"MAZE=large {OTHER}", 6),
+    ("FRACTION=0.002 PAPER=1 SEEDS=0 bash maze2d.sh", 30),
+    ("bash ablation.sh", 42),
+)
+MORE = ("PAPER=1 bash minigrid.sh", "PAPER=1 N=50 bash minigrid.sh", "PAPER=1 bash maze2d.sh")
+SMOKE = ("SMOKE=1 bash minigrid.sh", "SMOKE=1 N=50 bash minigrid.sh", "SMOKE=1 bash maze2d.sh",
+         "SMOKE=1 PAPER=1 bash minigrid.sh", "SMOKE=1 bash ablation.sh")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch):
-    monkeypatch.chdir(ROOT)  # where the scripts go by themselves
+    """Where the scripts go by themselves; and settings of run.py are as they were afterwards."""
+    monkeypatch.chdir(ROOT)
+    for key, value in run.OWN.items():
+        monkeypatch.setattr(run, key, value)
 
 
-def parsed(run):
-    words = shlex.split(run.line)
-    assert words[:2] == ["python", "repro/job.py"]
-    return job.read_job(words[2:])
+def script_lines(command):
+    """The arguments of run.py in each line that a script would run."""
+    name = next(word for word in shlex.split(command) if word.endswith(".sh"))
+    command = f"LIST=1 {command.replace(name, f'repro/{name}')}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    lines = [shlex.split(line) for line in done.stdout.splitlines()]
+    assert all(words[:2] == ["python", "repro/run.py"] for words in lines)
+    return [words[2:] for words in lines]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The scripts themselves, in a copy of the repository
+def settle(arguments):
+    """Give run.py its settings from a line's arguments; returns train.py's, in full."""
+    vars(run).update(configurator.override(run.OWN, run.split(arguments)[0]))
+    return run.train_settings(arguments)
 
 
-SCRIPTS = {  # script: rows, result files, whole files of results
-    "minigrid": ("random random+finetune nn_bc dt_rc", 11, ["repro/results/minigrid_500.json", "assets/minigrid_heatmap.png"]),
-    "curve": ("", 5, ["repro/results/minigrid_curve.json", "assets/minigrid_curve.png"]),
-    "maze2d": ("unimask_random unimask_random_finetune_rc dt_bc nn_bc", 4,
-               ["repro/results/maze2d_medium.json", "assets/maze2d_table.md"]),
-    "ablation": ("base octaves mean flag", 4, ["assets/maze2d_ablation.md"]),
-}  # fmt: skip
+# --------------------------------------------------------------------------------------------------
+# The lines of the scripts
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_makes_its_figure_or_table_from_scratch(script, tmp_path):
-    if script in ("maze2d", "ablation") and importlib.util.find_spec("d4rl") is None:
-        pytest.skip("d4rl is not installed (requirements-maze.txt)")
-    rows, runs, results = SCRIPTS[script]
-    skipped = shutil.ignore_patterns(".*", "out", "assets", "results", "tests", "__pycache__")
-    shutil.copytree(ROOT, tmp_path / "copy", ignore=skipped)
-    python = Path(sys.executable).parent
-    environment = os.environ | {"SMOKE": "1", "ROWS": rows, "PATH": f"{python}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", tmp_path / "copy" / "repro" / f"{script}.sh"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
-    smoke = tmp_path / "copy" / "out" / "smoke"
-    assert len(list(smoke.glob("repro/results/runs/*/*.json"))) == runs
-    for name in results:
-        assert (smoke / name).stat().st_size > 500
+@pytest.mark.parametrize(("command", "number"), COMMITTED)
+def test_a_committed_study_is_what_its_script_would_make(command, number):
+    lines, studies = script_lines(command), {}
+    assert len(lines) == number
+    for arguments in lines:
+        config = settle(arguments)
+        if run.study not in studies:
+            studies[run.study] = run.read_results(f"{run.results}/{run.study}.jsonl")
+        key = run.row, config["seed"]
+        (line,) = [x for x in studies[run.study] if (x["row"], x["seed"]) == key]
+        assert line["settings"] == run.settings_of(config)
+        words = shlex.split(line["command"])[2:]  # as it was given when the line was made
+        assert run.settings_of(settle(words)) == line["settings"]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The ensemble
+@pytest.mark.parametrize("command", [command for command, _ in COMMITTED] + list(MORE + SMOKE))
+def test_every_line_can_be_trained_and_starts_from_another_one(command):
+    shape = ("model_type", "context", "n_layer", "n_head", "n_embd", "n_ff", "layout", "hidden",
+             "norm", "fourier_features", "seed")  # fmt: skip
+    made, rows = {}, set()
+    for arguments in script_lines(command):
+        config = settle(arguments)
+        masks.check(config["model_type"], config["task"])
+        rows.add(run.row)
+        start = config["init_from"].removeprefix("finetune:")
+        if start != "scratch":  # it was listed before, and has the same network
+            assert [config[key] for key in shape] == [made[start][key] for key in shape]
+        assert config["out_dir"] not in made
+        assert config["out_dir"].startswith("out/smoke/" if "SMOKE" in command else "out/runs/")
+        assert config["threads"] == 1
+        made[config["out_dir"]] = config
+    if "ROWS" not in command and "minigrid" in command:
+        whole = {row.partition("-")[0] for row in rows}
+        assert whole == set(tables.HEATMAP) - {tables.ENSEMBLE}
+        assert {row.partition("-")[2] for row in rows} == {"", *masks.EIGHT}
+    elif "ROWS" not in command and "maze2d" in command:
+        assert {row.rpartition("_T")[0] for row in rows} == set(tables.MAZE)
+    elif "ablation" in command:
+        assert rows == set(tables.CHANGED)
 
 
-def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(doorkey_data):
-    torch.manual_seed(0)
-    members = [
-        models.build(models.ModelConfig(n_layer=1, n_embd=16, n_head=2), doorkey_data.factors).eval() for _ in range(3)
-    ]
-    see = torch.rand(len(doorkey_data), 10, 3) < 0.5
-    values = doorkey_data.tensors()
-    together = ensemble.Ensemble(members)(values, see)
-    for name in ("agent_pos", "action"):
-        mean = sum(member(values, see)[name].softmax(dim=-1) for member in members) / 3
-        torch.testing.assert_close(together[name].exp(), mean)
-    asked = evaluate.questions(doorkey_data, ["past"], 20, 10, 0)
-    assert evaluate.losses(ensemble.Ensemble(members), asked)["past"]["loss"] > 0  # as repro/ensemble.py asks it
-
-
-def test_an_ensemble_is_of_finished_runs_of_its_task_only(tmp_path, monkeypatch):
-    study = jobs.Study("minigrid", "500")
-    monkeypatch.chdir(tmp_path)
-    for seed in (0, 2, 10):
-        os.makedirs(study.out_dir(f"random+finetune-past_s{seed}"))
-    os.makedirs(study.out_dir("random+finetune-future_s1"))
-    for seed in (0, 10):
-        result_file(Path(study.runs) / f"random+finetune-past_s{seed}.json", {})
-    assert list(ensemble.members(study, "past")) == [0, 10]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Lists of runs
-
-
-@pytest.mark.parametrize("study", STUDIES, ids=lambda study: f"{study.name}-{study.preset}")
-def test_every_line_is_accepted_and_no_row_is_missing(study):
-    runs = sum(jobs.phases(study, [0, 3]), [])
-    per_seed, rows = (22, heatmap.ROWS) if study.world == "minigrid" else (30, table.ROWS)
-    assert {run.row for run in runs} == set(rows) - {"ensemble"}  # which needs no training
-    assert len(runs) == 2 * per_seed == len({run.name for run in runs})
-    made = [parsed(run) for run in runs]
-    assert len({str(one.out_dir) for one in made}) == len({one.flags["result"] for one in made}) == len(runs)
-    for run, one in zip(runs, made):
-        assert run.name.endswith(f"_s{one.config['seed']}")
-        assert one.config["threads"] == 1
-        assert one.flags["result"].startswith("out/") == (study.preset == "smoke")
-
-
-@pytest.mark.parametrize("study", STUDIES, ids=lambda study: f"{study.name}-{study.preset}")
-def test_finetuning_starts_from_a_run_of_the_first_phase_with_the_same_seed_and_network(study):
-    first, second = jobs.phases(study, [0, 3])
-    starts = {str(parsed(run).out_dir): parsed(run).config for run in first}
-    shape = ("model", "context", "n_layer", "n_head", "n_embd", "n_ff", "layout", "hidden", "norm", "octaves", "seed")
-    for run in second:
-        config = parsed(run).config
-        start = starts[config["init_from"].removeprefix("finetune:")]
-        assert [config[key] for key in shape] == [start[key] for key in shape]
-    assert {parsed(run).config["init_from"] for run in first} == {"scratch"}
-
-
-def test_the_rows_are_those_that_were_published_and_the_baselines():
-    published = set(heatmap.published_rows(500))
-    assert set(heatmap.ROWS) - {"ensemble"} == published | {"nn_bc", "nn_random", "dt_bc", "dt_rc"}
-    assert {row for row, _, _ in table.published_cells()} <= set(table.ROWS)
-    import masks
-
-    assert list(jobs.MINIGRID_TASKS) == masks.MIXTURE
-
-
-def test_every_config_is_accepted_and_writes_into_a_folder_of_its_own_name():
-    defaults = job.train_defaults()
-    for path in sorted((ROOT / "config").glob("*.py")):
-        config = configurator.override(defaults, [str(path)])
-        assert config["out_dir"] == f"out/{path.stem}", path
-        assert path.read_text(encoding="utf-8").startswith('"""')
-
-
-def test_settings_of_train_are_read_from_its_text():
-    defaults = job.train_defaults()
-    assert {"out_dir", "seed", "task", "ema", "threads", "learning_rate"} <= defaults.keys()
-    assert defaults["learning_rate"] > 0 and isinstance(defaults["decay_lr"], bool)
-    assert "config" not in defaults and "torch" not in defaults
+def test_the_ablation_changes_one_thing_at_a_time():
+    settings = {}
+    for arguments in script_lines("SEEDS=3 bash ablation.sh"):
+        config = settle(arguments)
+        settings[run.row] = run.settings_of(config)
+    base = settings.pop("base")
+    for row, other in settings.items():
+        changed = {key for key in base | other if base.get(key) != other.get(key)}
+        assert len(changed) == 1 + (row in ("narrow", "plain", "neither")), row
 
 
 @pytest.mark.parametrize(
-    ("row", "n", "steps"),
+    ("command", "row", "steps"),
     [
-        ("random", 500, 50_000),  # 10,000 epochs of 500 / 100 steps
-        ("behavior_cloning", 500, 3_000),  # 1,500 epochs of 500 / 250 steps
-        ("random", 50, 100_000),  # ten times as many epochs, of one step: 50 / 100 rounds down to none
-        ("reward_conditioned", 1000, 15_000),  # half as many, 750, of 1,000 / 50 steps
+        ("minigrid.sh", "random", 50_000),  # 10,000 epochs of 500 / 100 steps
+        ("minigrid.sh", "behavior_cloning", 3_000),  # 1,500 epochs of 500 / 250 steps
+        ("minigrid.sh", "random+finetune-behavior_cloning", 50_000),  # in the batches of `random`
+        ("N=50 minigrid.sh", "random", 100_000),  # ten times the epochs, of one step each
+        ("N=1000 minigrid.sh", "reward_conditioned", 15_000),  # 750 epochs of 1,000 / 50 steps
+        ("maze2d.sh", "unimask_bc_T5", 720_000),
+        ("maze2d.sh", "unimask_bc_T10", 360_000),
+        ("maze2d.sh", "unimask_random_finetune_rc_T5", 216_000),
     ],
 )
-def test_paper_steps_follow_from_the_published_epochs(row, n, steps):
-    study = jobs.Study("minigrid", str(n), "paper")
-    runs = {run.row: parsed(run).config for run in jobs.phases(study, [0])[0]}
-    assert runs[row]["max_iters"] == steps
-    assert runs[row]["num_trajectories"] == n
+def test_steps_of_the_paper_follow_from_its_epochs(command, row, steps):
+    name = command.split()[-1]
+    for arguments in script_lines(f"PAPER=1 SEEDS=0 {command.replace(name, f'bash {name}')}"):
+        config = settle(arguments)
+        if run.row == row:
+            assert (config["max_iters"], config["decay_lr"]) == (steps, False)
+            return
+    raise AssertionError(f"no row {row}")
 
 
-def test_paper_settings_are_the_published_ones():
-    study = jobs.Study("minigrid", "500", "paper")
-    runs = {run.name: parsed(run).config for phase in jobs.phases(study, [0]) for run in phase}
-    for config in runs.values():
-        assert {key: config[key] for key in jobs.PAPER if key != "learning_rate"} == {
-            key: value for key, value in jobs.PAPER.items() if key != "learning_rate"
-        }
-        assert config["dropout"] == 0.1
-    past = runs["past_s0"]
-    assert [past[key] for key in ("n_embd", "n_layer", "n_head", "n_ff", "batch_size", "state_weight")] == [
-        32,
-        4,
-        4,
-        128,
-        250,
-        0.5,
-    ]
-    tuned = runs["random+finetune-behavior_cloning_s0"]  # 10,000 epochs at 5e-6, in the batches of `random`
-    assert (tuned["max_iters"], tuned["learning_rate"], tuned["n_layer"]) == (50_000, 5e-6, 2)
+@pytest.mark.parametrize("command", ["ROWS=randm bash minigrid.sh", "FRACTION=0.5 bash maze2d.sh"])
+def test_a_script_refuses_what_it_does_not_know(command):
+    name = command.split()[-1]
+    line = f"LIST=1 {command.replace(name, f'repro/{name}')}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.returncode == 1 and not done.stdout
+    assert "there is no row 'randm'" in done.stderr or "goes with PAPER=1" in done.stderr
 
 
-def test_paper_steps_of_the_maze():
-    runs = {
-        run.name: parsed(run).config
-        for phase in jobs.phases(jobs.Study("maze2d", "medium", "paper"), [0])
-        for run in phase
-    }
-    assert runs["unimask_bc_T5_s0"]["max_iters"] == 720_000
-    assert runs["unimask_bc_T10_s0"]["max_iters"] == 360_000
-    assert runs["unimask_random_finetune_rc_T5_s0"]["max_iters"] == 216_000
-    assert runs["dt_rc_timestep_T10_s0"]["positions"] == "timestep"
+def test_every_config_is_accepted_and_writes_into_a_folder_of_its_own_name():
+    defaults = run.train_defaults()
+    assert {"out_dir", "seed", "task", "ema", "threads"} <= defaults.keys()
+    for path in sorted((ROOT / "config").glob("*.py")):
+        assert configurator.override(defaults, [str(path)])["out_dir"] == f"out/{path.stem}"
 
 
-def test_a_recipe_may_differ_by_number_of_trajectories():
-    recipe = {"config": "minigrid_bc", "n_embd": 64, 50: {"n_embd": 32, "dropout": 0.2}}
-    assert jobs.settled(recipe, 500) == ("config/minigrid_bc.py", {"n_embd": 64})
-    assert jobs.settled(recipe, 50) == ("config/minigrid_bc.py", {"n_embd": 32, "dropout": 0.2})
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ROWS=nn_bc bash repro/minigrid.sh",
+        pytest.param("ROWS=nn_bc bash repro/maze2d.sh", marks=needs_d4rl),
+    ],
+)
+def test_a_script_makes_its_table_and_figure_from_scratch(command, tmp_path):
+    skipped = shutil.ignore_patterns(".*", "out", "assets", "results", "tests", "__pycache__")
+    copy = shutil.copytree(ROOT, tmp_path / "copy", ignore=skipped)
+    python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", f"SMOKE=1 {command}"],
+        cwd=copy, env=os.environ | {"PATH": python}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
+    (path,) = (copy / "out" / "smoke" / "results").glob("*.jsonl")
+    lines = run.read_results(path)
+    assert [line["row"] for line in lines] in (["nn_bc"], ["nn_bc_T5", "demonstrator"])
+    assert all(path.with_suffix(ending).stat().st_size > 500 for ending in (".json", ".md"))
 
 
-def test_jobs_print_the_phase_that_is_asked_for():
-    lines = subprocess.run(
-        [sys.executable, "repro/jobs.py", "minigrid", "--seeds=0 1", "--phase=1"], capture_output=True, text=True
-    )
-    assert lines.returncode == 0 and len(lines.stdout.splitlines()) == 16
-    assert all("--init_from=finetune:" in line for line in lines.stdout.splitlines())
-
-
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # One run
 
 
-def result_file(path, settings, **content):
-    whole = {"seed": 0, "settings": settings, "minutes": {"training": 1.0, "evaluation": 0.5}, "results": {}} | content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(whole))
+@pytest.fixture
+def line(tmp_path, monkeypatch, run_warm, capfd):
+    """line("random", "--n_embd=32"): run.py makes a tiny line of a study in tmp_path.
+
+    Returns what it printed. Its scripts run in forks of this process, which saves their imports.
+    line.calls: the commands that it ran. line.fail: a command that fails when it is reached.
+    """
+
+    def call(command, out, lock):
+        line.calls.append(command)
+        if line.fail in command:
+            raise ValueError(f"{line.fail} failed")
+        done = run_warm(*command, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+
+    def line(row, *flags):
+        arguments = [f"--row={row}", "--study=s", f"--results={tmp_path}/results", *TINY, *flags]
+        arguments += [f"--runs={tmp_path}/runs"]
+        settle(arguments)
+        line.calls.clear()
+        run.main(arguments)
+        return capfd.readouterr().out
+
+    monkeypatch.setattr(run, "call", call)
+    line.calls, line.fail = [], None
+    return line
 
 
-def test_a_result_is_done_if_whole_and_of_the_same_settings(tmp_path):
-    result, out = tmp_path / "a.json", tmp_path / "out"
-    arguments = [f"--result={result}", f"--out_dir={out}", "--n_embd=64"]
-    one = job.read_job(arguments)
-    assert job.todo(one) == "not there yet"
-    result.write_text('{"seed": 0, "settings": {"n_em')  # cut off
-    assert job.todo(one) == "not there yet"
-    result_file(result, one.settings)
-    assert job.todo(one) == ""
-    assert job.todo(job.read_job([*arguments, "--threads=2"])) == ""  # changes the time only
-    assert job.todo(job.read_job([*arguments, "--n_embd=32"])) == "made with another n_embd"
-    assert job.todo(job.read_job([*arguments, "--sequences=7"])) == "made with another report_sequences"
-    needed = job.read_job([*arguments, "--checkpoint"])  # another run is to start from it
-    assert "checkpoint" in job.todo(needed)
-    out.mkdir()
-    (out / "best.pt").touch()
-    assert job.todo(needed) == ""
+TINY = ["--max_iters=2", "--eval_interval=1", "--eval_sequences=16", "--batch_size=8", "--n_head=2",
+        "--n_embd=16", "--n_layer=1", "--n_ff=16", "--sequences=24", "--tasks=past"]  # fmt: skip
 
 
-def test_a_mistake_ends_in_one_line(tmp_path, run, refused):
-    assert "n_embed" in refused(run("repro/job.py", f"--result={tmp_path}/a.json", "--n_embed=3", cwd=tmp_path))
-    assert "--result" in refused(run("repro/job.py", "--seed=3", cwd=tmp_path))
-    assert "minigrid.sh" in refused(run("repro/heatmap.py", "--n=7", cwd=tmp_path))
+def test_a_run_is_made_once_and_anew_with_other_settings(line, tmp_path):
+    path = tmp_path / "results" / "s.jsonl"
+    assert "made in" in line("random")
+    (first,) = run.read_results(path)
+    assert first["results"]["best"]["losses"].keys() == {"past"}
+    assert first["log"]["iter"] == [0, 1, 2] and first["iters"]["last"] == 2
+    assert first["settings"]["n_embd"] == 16 and first["settings"]["report_sequences"] == 24
+    assert first["versions"].keys() == {"python", "torch", "numpy", "cpu"}
+    assert first["minutes"]["training"] >= 0 and first["parameters"] > 1000
+    assert "there already" in line("random", "--threads=2")  # which changes the time only
+    assert not line.calls
+    line("random", "--seed=1")
+    line("random", "--learning_rate=3e-3")
+    assert "--overwrite=True" in line.calls[0]
+    changed, other = run.read_results(path)
+    assert (changed["seed"], other["seed"]) == (0, 1)
+    assert changed["settings"] == first["settings"] | {"learning_rate": 3e-3}
 
 
-TINY = ["--max_iters=2", "--eval_interval=1", "--eval_sequences=16", "--batch_size=8", "--n_embd=16", "--n_head=2",
-        "--n_layer=1", "--n_ff=16", "--threads=1", "--sequences=24", "config/minigrid_random.py"]  # fmt: skip
+def test_a_killed_run_goes_on(line, tmp_path):
+    line("random", "--seed=1")
+    (whole,) = run.read_results(tmp_path / "results" / "s.jsonl")
+    line.fail = "repro/measure.py"  # as if killed when training was over
+    with pytest.raises(ValueError, match="failed"):
+        line("random")
+    assert run.read_results(tmp_path / "results" / "s.jsonl") == [whole]
+    line.fail = None
+    line("random")
+    assert "--init_from=resume" in line.calls[0]
+    assert len(run.read_results(tmp_path / "results" / "s.jsonl")) == 2
+    # in the middle of training: the result is that of a run that was not interrupted
+    shutil.rmtree(tmp_path / "runs" / "s" / "random_s1")
+    (tmp_path / "results" / "s.jsonl").unlink()
+    line.fail = "repro/measure.py"
+    with pytest.raises(ValueError, match="failed"):
+        line("random", "--seed=1", "--max_iters=1")
+    state = tmp_path / "runs" / "s" / "random_s1" / "run.json"
+    content = json.loads(state.read_text())
+    content["settings"]["max_iters"] = 2
+    state.write_text(json.dumps(content))
+    line.fail = None
+    line("random", "--seed=1")
+    assert "--init_from=resume" in line.calls[0]
+    (resumed,) = run.read_results(tmp_path / "results" / "s.jsonl")
+    assert resumed["results"] == whole["results"] and resumed["log"] == whole["log"]
 
 
-def test_a_run_from_training_to_the_heatmap(tmp_path, run):
-    folder = tmp_path / "runs"
-    result, out = folder / "random_s0.json", tmp_path / "out"
-    command = ("repro/job.py", f"--result={result}", f"--out_dir={out}", *TINY)
-    done = run(*command, cwd=tmp_path)
+def test_a_start_whose_checkpoint_is_gone_is_made_again(line, tmp_path, monkeypatch):
+    line("random", "--learning_rate=3e-3")
+    start = tmp_path / "runs" / "s" / "random_s0"
+    shutil.rmtree(start)
+    again = []
+    monkeypatch.setattr(run.subprocess, "run", lambda command: again.append(command) or Failed())
+    with pytest.raises(ValueError, match="could not be made again"):
+        line("tuned", f"--init_from=finetune:{start}", "--task=past")
+    (command,) = again
+    assert "--row=random" in command and "--learning_rate=3e-3" in command
+    assert command[-1] == "--checkpoint=True"
+    config = settle(command[2:])
+    (made,) = run.read_results(tmp_path / "results" / "s.jsonl")
+    assert not run.done(tmp_path / "results" / "s.jsonl", config, made["settings"])
+    run.checkpoint = False
+    assert run.done(tmp_path / "results" / "s.jsonl", config, made["settings"])
+
+
+class Failed:
+    returncode = 1
+
+
+def test_a_failing_script_is_named_with_its_last_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    (tmp_path / "train.py").write_text("print('step 1'); raise SystemExit('no such task')")
+    with run.held(tmp_path / "lock") as lock:
+        with pytest.raises(ValueError, match=r"train.py ended with exit code 1 .*no such task"):
+            run.call(["train.py"], tmp_path, lock)
+
+
+def add_ten(path, seed):
+    for row in range(10):
+        run.append(path, {"row": str(row), "seed": seed})
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path):
+    path = tmp_path / "s.jsonl"
+    fork = multiprocessing.get_context("fork")
+    writers = [fork.Process(target=add_ten, args=(path, seed)) for seed in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    lines = run.read_results(path)
+    assert len(lines) == 30 == len({(line["row"], line["seed"]) for line in lines})
+    run.append(path, {"row": "3", "seed": 1, "new": True})
+    assert [x for x in run.read_results(path) if "new" in x] == [
+        {"row": "3", "seed": 1, "new": True}
+    ]
+    assert len(run.read_results(path)) == 30
+
+
+def test_a_mistake_ends_in_one_line(tmp_path, run_warm, refused):
+    line = ["--study=s", "--row=a", f"--results={tmp_path}", f"--runs={tmp_path}"]
+    assert "n_embed" in refused(run_warm("repro/run.py", *line, "--n_embed=3", cwd=tmp_path))
+    assert "--study" in refused(run_warm("repro/run.py", "--seed=3", cwd=tmp_path))
+    missing = run_warm("repro/figures.py", "--study=minigrid_7", cwd=tmp_path)
+    assert "no line yet" in refused(missing)
+    nowhere = run_warm("repro/measure.py", "--out_dir=nowhere", cwd=tmp_path)
+    assert "nowhere" in refused(nowhere)
+
+
+# --------------------------------------------------------------------------------------------------
+# The ensemble, the demonstrator, pictures of rollouts
+
+
+def networks(factors, number):
+    torch.manual_seed(0)
+    config = model.ModelConfig(n_layer=1, n_embd=16, n_head=2, n_ff=16)
+    return [model.build(config, factors).eval() for _ in range(number)]
+
+
+def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(doorkey_data):
+    members = networks(doorkey_data.factors, 3)
+    see = torch.rand(len(doorkey_data), 10, 3) < 0.5
+    values, together = doorkey_data.tensors(), ensemble.Ensemble(members)
+    for name in ("agent_pos", "action"):
+        mean = sum(member(values, see)[name].softmax(dim=-1) for member in members) / 3
+        torch.testing.assert_close(together(values, see)[name].exp(), mean)
+    asked = evaluate.questions(doorkey_data, ["past", "forward_dynamics"], 20, 10, 0)
+    losses = evaluate.losses(together, asked)  # as ensemble.py asks it
+    assert all(losses[task]["loss"] > 0 for task in asked)
+
+
+def test_an_ensemble_is_of_the_finished_runs_of_its_task(line, tmp_path, run_warm):
+    row = "random+finetune-past"
+    line(row)
+    flags = ["--study=s", f"--results={tmp_path}/results", f"--runs={tmp_path}/runs"]
+    flags.append("--sequences=24")
+    assert "needs two seeds" in run_warm("repro/ensemble.py", *flags, cwd=tmp_path).stdout
+    line(row, "--seed=3")
+    done = run_warm("repro/ensemble.py", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    made = json.loads(result.read_text())
-    losses = made["results"]["best"]["losses"]
-    assert list(losses) == list(jobs.MINIGRID_TASKS)
-    assert all(math.isclose(x["gap"], x["loss"] - x["limit"], abs_tol=1e-5) for x in losses.values())
-    assert made["log"]["iter"] == [0, 1, 2] and made["iters"]["last"] == 2 and made["parameters"] > 1000
-    assert made["versions"].keys() == {"python", "torch", "numpy", "cpu"} and made["minutes"]["training"] > 0
-
-    before, began = result.stat().st_mtime_ns, time.perf_counter()
-    again = run(*command, cwd=tmp_path)
-    assert "there already" in again.stdout and result.stat().st_mtime_ns == before
-    assert time.perf_counter() - began < 5  # it does not even import torch
-
-    result.unlink()  # as if killed before it was written: training goes on from the checkpoint, and finds it done
-    assert run(*command, cwd=tmp_path).returncode == 0
-    assert "init_from = 'resume'" in (out / "train.log").read_text()
-    resumed = json.loads(result.read_text())
-    assert resumed["results"] == made["results"] and resumed["settings"] == made["settings"]
-
-    cells, runs = heatmap.collect(folder)
-    found = heatmap.summary(cells, runs, parallel=2, command="a command")
-    heatmap.draw(found, tmp_path / "assets" / "figure.png", "one run")
-    assert (tmp_path / "assets" / "figure.png").stat().st_size > 10_000
-    assert found["rows"]["random"]["past"] == {"mean": losses["past"]["loss"], "std": None, "n": 1}
+    lines = {x["row"]: x for x in run.read_results(tmp_path / "results" / "s.jsonl")}
+    assert set(lines) == {row, "ensemble-past"}
+    assert lines["ensemble-past"]["settings"]["seeds"] == [0, 3]
+    members = [x["results"]["best"]["losses"]["past"] for x in lines.values()]
+    assert members[0]["limit"] == members[1]["limit"]  # they were asked the same
+    again = run_warm("repro/ensemble.py", *flags, cwd=tmp_path)
+    assert "ensemble-past: there already" in again.stdout
 
 
-def test_two_processes_never_make_the_same_run(tmp_path, run):
-    with open(tmp_path / "job.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        process = run("repro/job.py", f"--result={tmp_path}/a.json", f"--out_dir={tmp_path}", *TINY, cwd=tmp_path)
-    assert "another process" in process.stderr and process.returncode == 1
-    assert not (tmp_path / "train.log").exists()
+@needs_d4rl
+def test_the_demonstrator_plays_to_the_goal_and_its_rollouts_are_drawn(tmp_path):
+    env = worlds.environment("maze2d-umaze", 16, seed=1)
+    start, goal = env.qpos.copy(), env.goal.copy()
+    positions, rewards = demonstrator.demonstrate(env, "umaze", noise=0.0)
+    assert positions.shape == (16, 200, 2) and rewards.shape == (16, 200)
+    assert (positions[:, 0] == start).all()
+    left = ((env.qpos - goal) ** 2).sum(axis=1) ** 0.5
+    assert left.mean() < 0.5  # it is the expert
+    before = ((start - goal) ** 2).sum(axis=1) ** 0.5
+    assert abs(rewards.sum(axis=1) - (before - left)).max() < 1e-9
+    env = worlds.environment("maze2d-umaze", 16, seed=1)
+    noisy = demonstrator.demonstrate(env, "umaze", demonstrator.NOISE)[1]
+    assert noisy.sum(axis=1).mean() < rewards.sum(axis=1).mean()
+    paths = dict.fromkeys(("model", "demonstrator"), positions)
+    returns = dict.fromkeys(paths, rewards.sum(axis=1))
+    rollouts.draw(str(tmp_path / "a.png"), "umaze", range(16), goal, paths, returns)
+    assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
-def test_a_failing_run_leaves_no_result_and_says_why(tmp_path, run, refused):
-    result = tmp_path / "runs" / "a_s0.json"
-    message = refused(
-        run("repro/job.py", f"--result={result}", f"--out_dir={tmp_path}/out", "--task=pst", cwd=tmp_path)
-    )
-    assert "did you mean 'past'" in message and not result.exists()
+def test_drawn_rollouts_are_the_first_and_the_worst():
+    ours, theirs = torch.arange(40.0).numpy(), torch.arange(40.0).numpy()
+    ours[[30, 5]] -= 7.0, 9.0
+    chosen = rollouts.choose(ours, theirs)
+    assert chosen[:8].tolist() == list(range(8)) and chosen[8:10].tolist() == [5, 30]
+    assert len(chosen) == 16

@@ -1,4 +1,4 @@
-"""What a run promises whatever happens to it: kills, Ctrl-C, full disks, losses that explode, other surroundings."""
+"""What a run promises whatever happens: kills, Ctrl-C, full disks, exploding losses, surroundings."""
 
 import json
 import os
@@ -11,41 +11,28 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from conftest import ROOT
-from test_train import checkpoint, read_log, same
+from runs import LEFT, MODEL, equal_runs, files, good, interrupt_at_step, read_log, saved, snapshot
 
 from data import Factor, Trajectories
 
 TINY = (
-    "--num_trajectories=20 --n_embd=32 --n_ff=32 --n_layer=1 --n_head=2 --batch_size=16 --dropout=0.2 --ema=0.9 "
-    "--eval_sequences=20 --eval_tasks=past --warmup_iters=5 --threads=1"
-).split()
+    MODEL
+    + (
+        "--num_trajectories=20 --batch_size=16 --dropout=0.2 --ema=0.9 --eval_sequences=20 "
+        "--eval_tasks=past --warmup_iters=5 --threads=1"
+    ).split()
+)
 
 
-def good(process):
-    assert process.returncode == 0, process.stderr[-2000:]
-    return process
-
-
-def equal_runs(one, other):
-    """Whether two out_dirs hold the same run: every bit of weights, optimiser and averages, and every byte of the log."""
-    assert (one / "log.csv").read_bytes() == (other / "log.csv").read_bytes()
-    for name in ("ckpt.pt", "best.pt"):
-        ours, theirs = checkpoint(one, name), checkpoint(other, name)
-        del ours["config"], theirs["config"]  # where it is written, and whether it was resumed
-        assert same(ours, theirs), name
-
-
-def files(folder):
-    return {path.name for path in folder.iterdir()}
-
-
-# ---- kills -----------------------------------------------------------------------------------------------------------
+# ---- kills -----------------------------------------------------------------------------------------
 
 
 def kill_while_saving(number, moment):
-    """In the process that calls it: SIGKILL at the given number of a rename, before or after it, or half way of a write."""
+    """In the process that calls it: SIGKILL at the given number of a rename.
+
+    moment: before or after it, or with its file half written.
+    """
     rename, calls = os.replace, []
 
     def replace(source, target):
@@ -62,67 +49,61 @@ def kill_while_saving(number, moment):
 
 
 def test_a_run_killed_twenty_times_is_the_run_that_was_not(run_warm, tmp_path):
-    flags = [*TINY, "--max_iters=240", "--eval_interval=8"]
+    flags = [*TINY, "--max_iters=160", "--eval_interval=8"]
     began = time.perf_counter()
     good(run_warm("train.py", *flags, "--out_dir=whole", cwd=tmp_path))
-    duration, draw, kills, out_dir = time.perf_counter() - began, random.Random(4), 0, tmp_path / "killed"
+    duration = time.perf_counter() - began
+    draw, kills, out_dir = random.Random(4), 0, tmp_path / "killed"
 
     def attempt(seconds=300, inside=None):
-        resume = ["--init_from=resume"] if (out_dir / "ckpt.pt").exists() else []
-        process = run_warm(
-            "train.py", *flags, *resume, "--out_dir=killed", cwd=tmp_path, seconds=seconds, inside=inside
-        )
+        there = (out_dir / "ckpt.pt").exists()
+        line = [*flags, "--init_from=resume" if there else "--overwrite=True", "--out_dir=killed"]
+        process = run_warm("train.py", *line, cwd=tmp_path, seconds=seconds, inside=inside)
         assert process.returncode in (0, -signal.SIGKILL), process.stderr[-2000:]
         if process.returncode == 0 and kills < 20:
-            shutil.rmtree(out_dir)  # it was over before it was killed: on a fast machine it begins again
+            shutil.rmtree(out_dir)  # it was over before it was killed: it begins again
         return process.returncode != 0
 
     while kills < 20:
-        kills += attempt(seconds=draw.uniform(0, duration / 6))  # making data, in a step, an evaluation, a save
+        # while it makes data, in a step, an evaluation, a save
+        kills += attempt(seconds=draw.uniform(0, duration / 5))
         number, moment = draw.randint(1, 7), draw.choice(["before", "half", "after"])
-        kills += attempt(inside=lambda: kill_while_saving(number, moment))
+        kills += attempt(inside=lambda n=number, m=moment: kill_while_saving(n, m))
     attempt()
     equal_runs(out_dir, tmp_path / "whole")
-    assert files(out_dir) == {"config.json", "log.csv", "ckpt.pt", "best.pt"}
+    assert files(out_dir) == LEFT
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-@pytest.mark.parametrize("moment", ["before", "half", "after"])
-def test_a_run_killed_at_its_last_save_has_its_whole_log_when_resumed(number, moment, run_warm, tmp_path):
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_run_killed_at_its_last_save_has_its_whole_log_when_resumed(number, run_warm, tmp_path):
+    """best.pt, config.json, log.csv and ckpt.pt are written at step 0, and again at step 4."""
     flags = [*TINY, "--max_iters=4", "--eval_interval=4", "--learning_rate=3e-3"]
     good(run_warm("train.py", *flags, "--out_dir=whole", cwd=tmp_path))
-    at = 4 + number  # config.json, then best.pt, log.csv and ckpt.pt at step 0, then these at step 4
-    kill = lambda: kill_while_saving(at, moment)
-    assert run_warm("train.py", *flags, "--out_dir=killed", cwd=tmp_path, inside=kill).returncode == -signal.SIGKILL
-    good(run_warm("train.py", *flags, "--out_dir=killed", "--init_from=resume", cwd=tmp_path))
-    equal_runs(tmp_path / "killed", tmp_path / "whole")
+    for moment in ("half", "after"):
+        line = [*flags, f"--out_dir={moment}"]
+        killed = run_warm(
+            "train.py",
+            *line,
+            cwd=tmp_path,
+            inside=lambda m=moment: kill_while_saving(4 + number, m),
+        )
+        assert killed.returncode == -signal.SIGKILL
+        good(run_warm("train.py", *line, "--init_from=resume", cwd=tmp_path))
+        equal_runs(tmp_path / moment, tmp_path / "whole")
 
 
-# ---- Ctrl-C and full disks -------------------------------------------------------------------------------------------
-
-
-def interrupt_at_step(number):
-    """In the process that calls it: Ctrl-C during the given step of training, counted from 1."""
-    step = torch.optim.AdamW.step
-
-    def counted(self, *args, **options):
-        nonlocal number
-        number -= 1
-        if number == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(self, *args, **options)
-
-    torch.optim.AdamW.step = counted
+# ---- Ctrl-C and full disks -------------------------------------------------------------------------
 
 
 def test_ctrl_c_saves_the_step_it_is_in_and_says_how_to_go_on(run_warm, tmp_path):
     flags = [*TINY, "--max_iters=20", "--eval_interval=10"]
     good(run_warm("train.py", *flags, "--out_dir=whole", cwd=tmp_path))
-    stopped = run_warm("train.py", *flags, "--out_dir=stopped", cwd=tmp_path, inside=lambda: interrupt_at_step(14))
+    line = [*flags, "--out_dir=stopped"]
+    stopped = run_warm("train.py", *line, cwd=tmp_path, inside=lambda: interrupt_at_step(14))
     assert stopped.returncode == 1 and stopped.stderr.count("\n") == 1
     assert "stopped at step 14" in stopped.stderr and "--init_from=resume" in stopped.stderr
-    assert checkpoint(tmp_path / "stopped")["iter"] == 14
-    good(run_warm("train.py", *flags, "--out_dir=stopped", "--init_from=resume", cwd=tmp_path))
+    assert saved(tmp_path / "stopped")["iter"] == 14
+    good(run_warm("train.py", *line, "--init_from=resume", cwd=tmp_path))
     equal_runs(tmp_path / "stopped", tmp_path / "whole")
 
 
@@ -131,7 +112,8 @@ def disk(tmp_path):
     """A disk of one megabyte, and a function that fills it up to some free kilobytes."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, text=True)
+    line = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder]
+    mounted = subprocess.run(line, capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"no small disk to fill: {mounted.stderr.strip()}")
 
@@ -145,16 +127,17 @@ def disk(tmp_path):
 
 @pytest.mark.parametrize("free", [0, 8, 64, 128])
 def test_a_full_disk_ends_in_one_line_and_spares_the_last_checkpoint(free, disk, run_warm, refused):
+    """Room for nothing; for config.json; for best.pt; for log.csv as well."""
     folder, fill = disk
     flags = [*TINY, "--decay_lr=False", "--eval_interval=5", "--learning_rate=3e-3"]
     good(run_warm("train.py", *flags, "--max_iters=5", "--out_dir=run", cwd=folder))
-    before = {name: (folder / "run" / name).read_bytes() for name in ("ckpt.pt", "config.json")}
-    fill(free)  # for nothing, config.json, best.pt or log.csv as well
+    before = (folder / "run" / "ckpt.pt").read_bytes()
+    fill(free)
     resume = [*flags, "--max_iters=20", "--out_dir=run", "--init_from=resume"]
     message = refused(run_warm("train.py", *resume, cwd=folder))
     assert "No space left" in message and "run/" in message and "--init_from=resume" in message
-    assert files(folder / "run") == {"config.json", "log.csv", "ckpt.pt", "best.pt"}
-    assert (folder / "run" / "ckpt.pt").read_bytes() == before["ckpt.pt"]
+    assert files(folder / "run") == LEFT
+    assert (folder / "run" / "ckpt.pt").read_bytes() == before
     assert json.loads((folder / "run" / "config.json").read_text())["max_iters"] in (5, 20)
     (folder / "filler").unlink()
     good(run_warm("train.py", *resume, cwd=folder))
@@ -162,97 +145,136 @@ def test_a_full_disk_ends_in_one_line_and_spares_the_last_checkpoint(free, disk,
     equal_runs(folder / "run", folder / "whole")
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "data.py make doorkey --n=2000 --out=some.npz",
-        "evaluate.py --out_dir=run --sequences=20 --tasks=past,future",
-        "plot.py curves run",
-        "sample.py --out_dir=run --samples=2",
-        "train.py --out_dir=new --max_iters=2 --num_trajectories=20",
-    ],
-)
-def test_every_command_ends_in_one_line_on_a_full_disk(line, disk, run_warm, refused):
+FULL = [
+    "worlds.py --n=2000 --out=some.npz",
+    "evaluate.py --out_dir=run --sequences=20 --tasks=past,future",
+    "rollout.py --out_dir=run --episodes=4",
+    "plot.py --figure=curves --out_dir=run",
+    "sample.py --out_dir=run --samples=2",
+    "train.py --out_dir=new --max_iters=2 --num_trajectories=20 --eval_sequences=20",
+]
+
+
+def test_every_command_ends_in_one_line_on_a_full_disk(disk, run_warm, refused):
     folder, fill = disk
     good(run_warm("train.py", *TINY, "--max_iters=1", "--out_dir=run", cwd=folder))
     fill(0)
-    assert "No space left" in refused(run_warm(*line.split(), cwd=folder))
-    left = [path for path in folder.rglob("*.tmp") if path.stat().st_size]
-    assert not left and files(folder / "run") == {"config.json", "log.csv", "ckpt.pt", "best.pt"}
+    for line in FULL:
+        assert "No space left" in refused(run_warm(*line.split(), cwd=folder)), line
+        left = [path for path in folder.rglob("*.tmp") if path.stat().st_size]
+        assert not left and files(folder / "run") == LEFT, line
 
 
-# ---- losses that are not finite --------------------------------------------------------------------------------------
+def test_a_folder_that_may_not_be_written_is_refused_in_one_line(run_warm, refused, tmp_path):
+    good(run_warm("train.py", *TINY, "--max_iters=1", "--out_dir=run", cwd=tmp_path))
+    # root may write to any folder, but not where a folder is in the file's place
+    (tmp_path / "run" / "ckpt.pt.tmp").mkdir()
+    before = snapshot(tmp_path)
+    line = [*TINY, "--max_iters=2", "--out_dir=run", "--init_from=resume", "--decay_lr=False"]
+    message = refused(run_warm("train.py", *line, cwd=tmp_path))
+    assert "run" in message
+    ours = f"{tmp_path}/run/ckpt.pt"
+    assert snapshot(tmp_path)[ours] == before[ours]
+    if os.geteuid():
+        os.chmod(tmp_path, 0o500)
+        assert "new" in refused(run_warm("train.py", *TINY, "--out_dir=new", cwd=tmp_path))
+        os.chmod(tmp_path, 0o700)
 
 
-def with_one_mistake(rows=60, at=7):
-    """Trajectories of continuous factors, of which one has an action whose squared error is infinite."""
+# ---- losses that are not finite --------------------------------------------------------------------
+
+
+def with_one_mistake(rows=70, at=7):
+    """Trajectories of continuous factors: one has an action whose squared error is infinite."""
     rng = np.random.default_rng(0)
-    factors = [Factor("position", "STATE", "continuous", 2), Factor("action", "ACTION", "continuous", 1)]
-    shape = lambda f: (rows, 10, f.size)
-    made = Trajectories(factors, {f.name: rng.normal(size=shape(f)).astype(np.float32) for f in factors})
-    made.values["action"][at] = 3e38
-    return made
+    factors = [
+        Factor("position", "STATE", "continuous", 2),
+        Factor("action", "ACTION", "continuous", 1),
+    ]
+    values = {f.name: rng.normal(size=(rows, 10, f.size)).astype(np.float32) for f in factors}
+    values["action"][at] = 3e38
+    return Trajectories(factors, values)
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(accumulation, run_warm, refused, tmp_path):
-    """The step and the seed in the message lead to the first batch that asks for the one action that is out of bounds."""
-    with_one_mistake().save(tmp_path / "mistake.npz")
-    flags = [*TINY, "--dataset=mistake.npz", "--num_trajectories=50", "--task=behavior_cloning", "--batch_size=2"]
-    flags += ["--eval_interval=10", "--max_iters=200", f"--gradient_accumulation={accumulation}", "--out_dir=run"]
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_overwrites_a_checkpoint(
+    run_warm, refused, tmp_path
+):
+    """The message names the steps since the last evaluation, among which is the one that broke."""
+    with_one_mistake().save(str(tmp_path / "mistake.npz"))
+    flags = [*TINY, "--dataset=mistake.npz", "--num_trajectories=50", "--task=behavior_cloning"]
+    flags += ["--batch_size=2", "--eval_interval=10", "--max_iters=200", "--out_dir=run"]
     message = refused(run_warm("train.py", *flags, cwd=tmp_path))
-    step = next(it for it in range(200) if any(asks_for_row(7, it * accumulation + k) for k in range(accumulation)))
-    first_seed = np.random.SeedSequence([0, step * accumulation]).generate_state(1)[0]
-    assert f"loss of step {step} is not finite" in message and f"seed {first_seed}," in message
-    assert "--init_from=resume" in message and 10 <= step
-    last = checkpoint(tmp_path / "run")
-    assert last["iter"] == step // 10 * 10 == int(read_log(tmp_path / "run")[-1]["iter"])
+    last = saved(tmp_path / "run")
+    first = last["iter"]
+    assert first % 10 == 0 and first == int(read_log(tmp_path / "run")[-1]["iter"])
+    assert f"between steps {first} and {first + 10} is not finite" in message
+    assert "--init_from=resume" in message
     assert all(x.isfinite().all() for x in last["weights"].values())
-    assert refused(run_warm("train.py", *flags, "--init_from=resume", cwd=tmp_path)) == message, "it can be replayed"
-
-
-def asks_for_row(row, number):
-    """Whether the batch of this number in the test above draws this trajectory (its action is always asked for)."""
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([0, number]).generate_state(1)[0]))
-    return row in torch.randint(50, (2,), generator=generator)
+    assert all(x.isfinite().all() for x in last["raw_weights"].values())
+    before = snapshot(tmp_path)
+    again = refused(run_warm("train.py", *flags, "--init_from=resume", cwd=tmp_path))
+    assert again == message and snapshot(tmp_path) == before, "it can be replayed"
 
 
 def test_weights_that_explode_never_reach_a_checkpoint(run_warm, refused, tmp_path):
-    with_one_mistake(at=59).save(tmp_path / "data.npz")  # the mistake is in validation: met by the first evaluation
-    message = refused(run_warm("train.py", *TINY, "--dataset=data.npz", "--out_dir=run", "--context=5", cwd=tmp_path))
-    assert "validation loss at step 0 is not finite" in message and "resume" not in message
-    assert files(tmp_path / "run") == {"config.json"}
-    with_one_mistake(at=slice(0)).save(tmp_path / "data.npz")  # no mistake, but a learning rate that is one
-    flags = ["--dataset=data.npz", "--learning_rate=1e30", "--warmup_iters=0", "--eval_interval=4", "--max_iters=20"]
-    message = refused(run_warm("train.py", *TINY, *flags, "--out_dir=run", "--context=5", cwd=tmp_path))
-    assert "loss of step 1 is not finite" in message
-    assert checkpoint(tmp_path / "run")["iter"] == 0
-    interrupt = lambda: interrupt_at_step(2)  # which saves at once: but not that
+    data, flags = str(tmp_path / "data.npz"), [*TINY, "--dataset=data.npz", "--context=5"]
+    with_one_mistake(at=69).save(data)  # in validation: the first evaluation meets it
+    message = refused(run_warm("train.py", *flags, "--out_dir=run", cwd=tmp_path))
+    assert "steps 0 and 0 is not finite" in message and "resume" not in message
+    assert not files(tmp_path / "run")
+    with_one_mistake(at=slice(0)).save(data)  # no mistake, but a learning rate that is one
+    flags += ["--learning_rate=1e30", "--warmup_iters=0", "--eval_interval=4", "--max_iters=20"]
+    message = refused(run_warm("train.py", *flags, "--out_dir=run", cwd=tmp_path))
+    assert "steps 0 and 4 is not finite" in message
+    assert saved(tmp_path / "run")["iter"] == 0
+    # Ctrl-C saves at once: but not that
+    line = [*flags, "--out_dir=run", "--overwrite=True"]
     message = refused(
-        run_warm("train.py", *TINY, *flags, "--out_dir=run", "--context=5", cwd=tmp_path, inside=interrupt)
+        run_warm("train.py", *line, cwd=tmp_path, inside=lambda: interrupt_at_step(2))
     )
-    assert "loss of step 1 is not finite" in message
-    assert checkpoint(tmp_path / "run")["iter"] == 0
+    assert "steps 0 and 2 is not finite" in message
+    assert saved(tmp_path / "run")["iter"] == 0
 
 
-# ---- surroundings ----------------------------------------------------------------------------------------------------
+# ---- surroundings ----------------------------------------------------------------------------------
 
 
 def test_locale_hash_order_folder_and_leftovers_change_nothing(run_warm, tmp_path):
-    train = [*TINY, "--max_iters=12", "--eval_interval=6", "--eval_tasks=", f"--out_dir={tmp_path}/läufe", "--task=all"]
-    evaluate = [f"--out_dir={tmp_path}/läufe", "--sequences=40", "--rollouts=5"]
-    for script, flags in (("train.py", train), ("evaluate.py", evaluate)):
-        good(run_warm(script, *flags, cwd=tmp_path))
+    out_dir = f"--out_dir={tmp_path}/läufe"
+    train = [*TINY, "--max_iters=12", "--eval_interval=6", "--eval_tasks=", out_dir, "--task=all"]
+    lines = [
+        ["train.py", *train],
+        ["evaluate.py", out_dir, "--sequences=40"],
+    ]
+    for line in lines:
+        good(run_warm(*line, cwd=tmp_path))
     (tmp_path / "läufe").rename(tmp_path / "first")
     elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "config").mkdir()
-    (elsewhere / "tqdm").mkdir()  # what lies about in the folder is not imported
-    surroundings = {"LC_ALL": "tr_TR.UTF-8", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONHASHSEED": "2"}
-    for script, flags in (("train.py", train), ("evaluate.py", evaluate)):
-        line = [sys.executable, ROOT / script, *flags]
-        good(subprocess.run(line, cwd=elsewhere, capture_output=True, text=True, env=os.environ | surroundings))
+    for name in ("config", "tqdm"):  # what lies about in the folder is not imported
+        (elsewhere / name).mkdir(parents=True)
+    surroundings = {"LC_ALL": "tr_TR.UTF-8", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    surroundings |= {"PYTHONHASHSEED": "2"}
+    options = {"cwd": elsewhere, "env": os.environ | surroundings, "text": True}
+    for script, *flags in lines:
+        command = [sys.executable, ROOT / script, *flags]
+        good(subprocess.run(command, capture_output=True, **options))
     equal_runs(tmp_path / "läufe", tmp_path / "first")
-    for name in ("eval.json", "rollouts.json"):
-        assert (tmp_path / "läufe" / name).read_bytes() == (tmp_path / "first" / name).read_bytes(), name
+    ours, theirs = (tmp_path / folder / "eval.json" for folder in ("läufe", "first"))
+    assert ours.read_bytes() == theirs.read_bytes()
     assert files(elsewhere) == {"config", "tqdm"}
+
+
+def test_importing_a_module_changes_nothing_in_the_process(run_warm, tmp_path):
+    """Threads and seeds are set by the commands alone."""
+    modules = sorted(path.stem for path in ROOT.glob("*.py") if path.stem != "train")
+    (tmp_path / "importing_all.py").write_text(f"""
+import importlib, sys, torch
+for name in {modules}:
+    sys.modules.pop(name, None)
+torch.set_num_threads(3)
+state = torch.random.get_rng_state()
+for name in {modules}:
+    importlib.import_module(name)
+assert torch.get_num_threads() == 3 and torch.equal(state, torch.random.get_rng_state())
+""")
+    good(run_warm(tmp_path / "importing_all.py", cwd=tmp_path))

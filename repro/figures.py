@@ -1,0 +1,237 @@
+"""Summaries, tables and figures of a study, from whatever its results file holds.
+
+    python repro/figures.py --study=minigrid_500    # or minigrid_curve, maze2d_medium, ...
+
+Writes repro/results/STUDY.json and STUDY.md, and into assets/ the heatmap in three forms, the
+learning curve of random masking, or how the rows of the Maze2D table learn. Read next: tables.py.
+"""
+
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import configurator
+import masks
+import run
+import tables
+
+# ---- settings ------------------------------------------------------------------------------------
+study = "minigrid_500"  # minigrid_N, minigrid_curve, maze2d_MAZE or maze2d_ablation
+results = "repro/results"  # the folder of the results files
+assets = "assets"  # the folder of the figures
+parallel = 2  # runs that were made at a time
+# --------------------------------------------------------------------------------------------------
+
+SIZES = ("50", "500", "1000", "10000", "unlimited")  # trajectories along the learning curve
+COLORS = matplotlib.colormaps["viridis"]
+
+
+def main():
+    world, _, rest = study.partition("_")
+    variant, paper, fraction = rest.partition("_paper")
+    sizes = SIZES if variant == "curve" else [variant]
+    by_size = {n: run.read_results(f"{results}/{study.replace('curve', n)}.jsonl") for n in sizes}
+    lines = sum(by_size.values(), [])
+    if not lines:
+        advice = "make some with the scripts of repro/"
+        raise ValueError(f"{results}/{study}.jsonl has no line yet: {advice}")
+    if variant == "curve":
+        gaps = tables.gaps_by_size(by_size)
+        write_json({"gap": gaps, "command": "bash repro/curve.sh"})
+        draw_learning_curve(gaps, f"{assets}/minigrid_curve.png")
+        return
+    minutes = [f"{tables.minutes_of(lines, x):.1f} of {x}" for x in ("training", "evaluation")]
+    print(f"{study}: {len(lines)} lines, core-minutes: {', '.join(minutes)}")
+    if fraction:  # of the published steps: run to know their time, not their result
+        return
+    # the main study of a world has no ending to its figure's name
+    ending = f"_{variant}{paper}".removeprefix("_medium" if world == "maze2d" else "_500")
+    which = f"{'PAPER=1 ' if paper else ''}{'MAZE' if world == 'maze2d' else 'N'}={variant}"
+    command = f"{which} JOBS={parallel} bash repro/{world}.sh"
+    if variant == "ablation":
+        write(f"{results}/{study}.md", tables.ablation_table(lines))
+    elif world == "maze2d":
+        found = tables.maze(lines, parallel, command)
+        write_json(found)
+        write(f"{results}/{study}.md", tables.maze_table(found, variant))
+        grid = tables.maze_grid(lines)
+        if any("10" in by_context for by_context in grid.values()):
+            draw_courses(grid, "10", f"{assets}/maze2d_curve{ending}.png")
+    else:
+        found = tables.heatmap(lines, parallel, command)
+        write_json(found)
+        write(f"{results}/{study}.md", tables.heatmap_table(found, variant))
+        title = f"DoorKey, {variant} trajectories, mean of {tables.count(found['seeds'])}"
+        draw_heatmap(found, f"{assets}/minigrid_heatmap{ending}.png", title)
+
+
+def write_json(found):
+    write(f"{results}/{study}.json", json.dumps(found, indent=1) + "\n")
+
+
+def write(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with (
+        configurator.whole_file(path) as unfinished,
+        open(unfinished, "w", encoding="utf-8") as file,
+    ):
+        file.write(text)
+
+
+def save(figure, path):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with configurator.whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=110, format="png")
+    plt.close(figure)
+
+
+# --------------------------------------------------------------------------------------------------
+# The heatmap
+
+
+def panels(found):
+    """{title: {row: {task: number}}}: the three forms of the heatmap; the last row is the limit."""
+    best, limit = tables.best_of(found), found["limit"]
+    loss, ratio, gap = {}, {}, {}
+    for row, cells in (found["rows"] | {"exact limit": limit}).items():
+        loss[row] = cells if cells is limit else {task: x["mean"] for task, x in cells.items()}
+        ratio[row] = {task: x / best[task] for task, x in loss[row].items() if task in best}
+        gap[row] = {task: x - limit[task] for task, x in loss[row].items()}
+    return {
+        "loss (nats)": loss,
+        "loss, divided by that of the best single model of the column": ratio,
+        "gap to the exact limit (nats)": gap,
+    }
+
+
+def draw_heatmap(found, path, title):
+    """The heatmap in three forms, one above the other. Each column has a scale of its own."""
+    rows = [*found["rows"], "exact limit"]
+    figure, axes = plt.subplots(3, 1, figsize=(9, 1.6 + 1.02 * len(rows)), layout="constrained")
+    for ax, (name, values) in zip(axes, panels(found).items()):
+        grid = [[values[row].get(task) for task in masks.EIGHT] for row in rows]
+        draw_panel(ax, grid, [tables.TITLES[task] for task in masks.EIGHT])
+        ax.set_yticks(range(len(rows)), [row.replace("_", " ") for row in rows], fontsize=9)
+        ax.set_title(name, fontsize=11, pad=8)
+    figure.suptitle(f"{title}. Yellow is good.", fontsize=12)
+    save(figure, path)
+
+
+def draw_panel(ax, grid, columns):
+    """Numbers in cells, from yellow (the best of a column) to purple; empty cells stay white."""
+    shades = list(zip(*(shade(column) for column in zip(*grid))))  # rows of columns again
+    ax.imshow(shades, cmap="viridis_r", vmin=0, vmax=1, aspect="auto")
+    for y, line in enumerate(grid):
+        for x, value in enumerate(line):
+            if value is not None:
+                color = "white" if shades[y][x] > 0.42 else "black"
+                digits = 3 if value < 9.995 else 2 if value < 99.95 else 0
+                text = f"{value:.{digits}f}"
+                ax.text(x, y, text, ha="center", va="center", fontsize=9, color=color)
+    for edge in range(len(grid) - 1):  # white lines between cells, a wider one above the limit
+        ax.axhline(edge + 0.5, color="white", linewidth=1 if edge < len(grid) - 2 else 5)
+    for edge in range(len(columns) - 1):
+        ax.axvline(edge + 0.5, color="white", linewidth=1)
+    ax.set_xticks(range(len(columns)), columns, fontsize=9)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def shade(column):
+    """0 (best) to 1 (worst), on a square root scale that tells good models apart; NaN if empty."""
+    known = [x for x in column if x is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
+    return [
+        float("nan") if x is None else ((x - low) / max(high - low, 1e-9)) ** 0.5 for x in column
+    ]
+
+
+# --------------------------------------------------------------------------------------------------
+# Curves
+
+
+def draw_learning_curve(gaps, path):
+    """Mean gap of each task against the number of trajectories, with a bar over the seeds."""
+    figure, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
+    for i, (task, marker) in enumerate(zip(masks.EIGHT, "os^vDX<>")):
+        seeds = [columns[task] for columns in gaps.values()]
+        means = [statistics.fmean(values) for values in seeds]
+        below = [mean - min(values) for mean, values in zip(means, seeds)]
+        above = [max(values) - mean for mean, values in zip(means, seeds)]
+        style = {
+            "marker": marker,
+            "markersize": 7,
+            "linewidth": 1.5,
+            "capsize": 2,
+            "color": COLORS(i / 8),
+        }
+        ax.errorbar(range(len(gaps)), means, [below, above], label=tables.TITLES[task], **style)
+    ax.set_yscale("log")
+    ax.set_xticks(range(len(gaps)), [f"{int(n):,}" if n.isdigit() else n for n in gaps])
+    ax.set_xlabel("training trajectories")
+    ax.set_ylabel("gap to the exact limit (nats)")
+    ax.grid(axis="y", which="both", linewidth=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(ncols=2, fontsize=9, frameon=False)
+    save(figure, path)
+
+
+FAMILIES = {  # the colours: marker, rows asked for BC (solid) and RC (dashed)
+    "trained for this alone": ("o", "unimask_bc", "unimask_rc"),
+    "random masks, finetuned": ("s", "unimask_random_finetune_bc", "unimask_random_finetune_rc"),
+    "Decision-GPT": ("D", "dt_bc", "dt_rc"),
+    "feed-forward net": ("v", "nn_bc", "nn_rc"),
+    "random masks": ("^", "unimask_random"),
+}
+
+
+def course(line):
+    """(minutes, error, return) of a run's evaluations: the error of its task, its best return.
+
+    Steps take about the same time throughout a run: its minutes are spread evenly over them.
+    """
+    log, steps = line["log"], line["log"]["iter"]
+    minutes = [line["minutes"]["training"] * step / max(1, steps[-1]) for step in steps]
+    returns = [max(x) for x in zip(*(log[name] for name in log if name.startswith("return_")))]
+    only_rc = "return_rc" in log and "return_bc" not in log
+    task = "reward_conditioned" if only_rc else "behavior_cloning"
+    return minutes, log.get(f"{task}_states", log.get(task)), returns
+
+
+def draw_courses(grid, T, path):
+    """Error and return against minutes, the first seed of each row at the context T."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    for i, (name, (marker, *rows)) in enumerate(FAMILIES.items()):
+        for row, line_style, which in zip(rows, ("-", "--"), (", BC", ", RC")):
+            if T not in grid.get(row, {}):
+                continue
+            minutes, *curves = course(min(grid[row][T], key=lambda line: line["seed"]))
+            label = name + (which if len(rows) > 1 else "")
+            style = {"marker": marker, "linestyle": line_style, "color": COLORS(i / 5)}
+            for ax, curve in zip(axes, curves):
+                ax.plot(minutes, curve, linewidth=1.3, markersize=5, label=label, **style)
+    for ax, y in zip(axes, ("validation error of the actions", "return of 100 episodes (m)")):
+        ax.set_xlabel("minutes on one core")
+        ax.set_ylabel(y)
+        ax.grid(linewidth=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"Maze2D, T={T}, one seed")
+    legend = axes[0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=3, frameon=False)
+    save(figure, path)
+
+
+if __name__ == "__main__":
+    os.chdir(run.ROOT)
+    configurator.apply(globals())
+    main()

@@ -1,0 +1,130 @@
+"""Measure one trained model for a study: losses on test questions, and returns of fresh episodes.
+
+    python repro/measure.py --out_dir=out/runs/minigrid_500/random_s0
+
+Every model of a study is asked the same questions, whatever it can do: 5,000 per task, on test
+trajectories (DoorKey: 1,000 of another data seed). In the maze its best checkpoint and its last one
+play episodes that training never played, the same for all models of a seed.
+Writes out_dir/measured.json, which run.py adds to the results. Read next: figures.py.
+"""
+
+import csv
+import os
+import platform
+import sys
+from pathlib import Path
+
+import numpy
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import checkpoint
+import configurator
+import evaluate
+import model
+import rollout
+import worlds
+
+# ---- settings ------------------------------------------------------------------------------------
+out_dir = "out/runs/minigrid_500/random_s0"  # a folder that train.py made
+tasks = ""  # questions to ask, e.g. "past,future"; empty: all that the model can answer
+sequences = 5000  # questions per task
+rollouts = 1000  # episodes in each mode; Maze2D only
+modes = ""  # how to play, of rollout.MODES; empty: the eval_modes of training
+# --------------------------------------------------------------------------------------------------
+
+
+def main():
+    torch.set_num_threads(1)
+    results, iters, log = {}, {}, read_log()
+    maze = checkpoint.read(out_dir)["config"]["dataset"].startswith("maze2d")
+    for which, name in (("best", "best.pt"), ("last", "ckpt.pt"))[: 1 + maze]:
+        path = os.path.join(out_dir, name)
+        saved = checkpoint.read(path if os.path.exists(path) else os.path.join(out_dir, "ckpt.pt"))
+        trained, iters[which] = saved["config"], saved["iter"]
+        if which == "last" and iters["last"] == iters["best"]:
+            results["last"] = results["best"]
+            continue
+        network = checkpoint.from_plain(saved).to(trained["device"]).eval()
+        able = evaluate.chosen_tasks(tasks, network.config.model_type, trained["dataset"])
+        losses = ask(network, trained, able, sequences)
+        results[which] = {"losses": losses}
+        if maze and rollouts:
+            results[which]["rollouts"] = play(network, trained)
+            # what training measured at this step, on the episodes that it chose checkpoints by
+            at, names = (
+                log["iter"].index(saved["iter"]),
+                [name for name in log if name.startswith("return_")],
+            )
+            results[which]["selection"] = {
+                name.removeprefix("return_"): log[name][at] for name in names
+            }
+    iters["last"] = log["iter"][-1]
+    content = {"versions": versions(), "parameters": model.num_params(network), "iters": iters}
+    evaluate.save_json(f"{out_dir}/measured.json", content | {"results": results, "log": log})
+
+
+def source_of(trained):
+    """What names the data of a run: (dataset, num_trajectories, data_seed)."""
+    return trained["dataset"], trained["num_trajectories"], trained["data_seed"]
+
+
+def ask(network, trained, tasks, n):
+    """{task: {"loss", "se", "limit", "gap", "gap_se"}} on n test questions for each task."""
+    trajectories = worlds.evaluation_set(*source_of(trained), "test")
+    # A task's questions depend on its place in the list: it is the same list for every model.
+    every = evaluate.chosen_tasks("", "unimask", trained["dataset"])
+    every += [task for task in tasks if task not in every]
+    asked = evaluate.questions(trajectories, every, n, network.config.context, evaluate.seed)
+    asked = {task: asked[task] for task in tasks}
+    losses = evaluate.losses(network, asked, evaluate.limits(trajectories, asked))
+    return {task: rounded(row) for task, row in losses.items()}
+
+
+def play(network, trained):
+    """{mode: {measure: {"mean", "sem"}}} over fresh episodes, the same for all models of a seed."""
+    train, _ = worlds.train_and_validation(*source_of(trained))
+    chosen = rollout.parse_modes(modes or trained["eval_modes"])
+    seed = rollout.ROLLOUT_SEED + trained["seed"]
+    played = rollout.measure(network, trained["dataset"], train, rollouts, seed, chosen)
+    return {mode: {name: rounded(x) for name, x in found.items()} for mode, found in played.items()}
+
+
+def rounded(row):
+    """The numbers of a dictionary, for a file that people read."""
+    return {
+        k: round(x, 6) if isinstance(x, float) else x
+        for k, x in row.items()
+        if not isinstance(x, dict)
+    }
+
+
+def read_log():
+    """The columns of log.csv without those that follow from others: {name: [number or None]}."""
+    with open(f"{out_dir}/log.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = {}
+    for name in rows[0]:
+        if name != "lr" and not name.endswith("_gap"):
+            number = int if name == "iter" else lambda text: float(f"{float(text):.5g}")
+            columns[name] = [number(line[name]) if line[name] else None for line in rows]
+    return columns
+
+
+def versions():
+    """The software and the processor that made a result."""
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text(encoding="utf-8").splitlines() if cpu.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    found = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
+    return found | {"cpu": (names or [platform.machine()])[0]}
+
+
+if __name__ == "__main__":
+    configurator.apply(globals())
+    main()

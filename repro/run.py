@@ -1,0 +1,233 @@
+"""Run one line of a study: train, measure, write the result down. Called again, it does nothing.
+
+    python repro/run.py --study=minigrid_500 --row=random config/minigrid_random.py --seed=0
+
+Adds one line of JSON to repro/results/minigrid_500.jsonl: the command, seed, settings, versions,
+minutes, results, and the log of training. Flags that are not settings of this script go to
+train.py. If the study has a line of this row and seed, made with the same settings, there is
+nothing to do. One that was made with others is replaced. An interrupted run goes on from its last
+checkpoint. The paths of results and runs count from the repository's root.
+Read next: minigrid.sh, for the lines of a study; measure.py; figures.py.
+"""
+
+import ast
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import configurator  # and nothing that imports torch: a line that is done ends at once
+
+# ---- settings ------------------------------------------------------------------------------------
+study = ""  # the results file that the line belongs to, e.g. minigrid_500
+row = ""  # what is trained: with the seed it names the line
+results = "repro/results"  # the folder of the results files
+runs = "out/runs"  # the folder of the checkpoints
+steps_times = 1.0  # what max_iters is multiplied by
+checkpoint = False  # make it again if its checkpoint is gone, because another run starts from it
+# how it is measured (measure.py)
+tasks = ""  # questions to ask; empty: all that the model can answer
+sequences = 5000  # questions per task
+rollouts = 1000  # episodes in each mode; Maze2D only
+modes = ""  # how to play; empty: the eval_modes of training
+# --------------------------------------------------------------------------------------------------
+
+OWN = configurator.configurable(globals())
+MEASURED = ("tasks", "sequences", "rollouts", "modes")
+# what changes no result, and so does not tell two runs apart
+FREE = ("out_dir", "overwrite", "device", "compile", "threads", "wandb_log", "wandb_project")
+
+
+def main(arguments):
+    """arguments: those of this script and of train.py, as they were given."""
+    config = train_settings(arguments)
+    wanted, path, out = (
+        settings_of(config),
+        Path(results, f"{study}.jsonl"),
+        Path(config["out_dir"]),
+    )
+    name = f"{path}: {row}, seed {config['seed']}"
+    if done(path, config, wanted):
+        print(f"{name}: there already", flush=True)
+        return
+    ensure_start(config["init_from"])
+    with held(out / "run.lock") as lock:
+        if done(path, config, wanted):  # another process has made it meanwhile
+            print(f"{name}: there already", flush=True)
+            return
+        print(f"{name}: begins", flush=True)
+        training = train(arguments, config, wanted, lock)
+        began = time.time()
+        flags = [f"--{key}={globals()[key]}" for key in MEASURED]
+        call(["repro/measure.py", f"--out_dir={out}", *flags], out, lock)
+        measured = json.loads((out / "measured.json").read_text(encoding="utf-8"))
+        evaluation = (time.time() - began) / 60
+        command = shlex.join(["python", "repro/run.py", *arguments])
+        line = {"row": row, "seed": config["seed"], "command": command, "settings": wanted}
+        line["minutes"] = {"training": round(training, 2), "evaluation": round(evaluation, 2)}
+        append(path, line | measured)
+    print(f"{name}: made in {training + evaluation:.1f} minutes", flush=True)
+
+
+# --------------------------------------------------------------------------------------------------
+# The settings of a line
+
+
+def split(arguments):
+    """(those of this script, those of train.py)."""
+    own = [
+        word for word in arguments if word[2:].partition("=")[0] in OWN or word in ("-h", "--help")
+    ]
+    return own, [word for word in arguments if word not in own]
+
+
+def train_settings(arguments):
+    """train.py's settings in full. Raises ValueError for what train.py would refuse."""
+    if not study or not row:
+        raise ValueError("--study and --row name the line: --study=minigrid_500 --row=random")
+    config = configurator.override(train_defaults(), split(arguments)[1])
+    config["max_iters"] = max(1, round(config["max_iters"] * steps_times))
+    config["out_dir"] = f"{runs}/{study}/{row}_s{config['seed']}"
+    return config
+
+
+@functools.cache
+def train_defaults():
+    """train.py's settings and their defaults, read from its text: importing it would train."""
+    values = {}
+    for statement in ast.parse((ROOT / "train.py").read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            if statement.targets[0].id == "config":  # what follows is no setting
+                return configurator.configurable(values)
+            values[statement.targets[0].id] = ast.literal_eval(statement.value)
+    raise ValueError("train.py has no line `config = ...` that ends its settings")
+
+
+def settings_of(config):
+    """What a result depends on: what differs from train.py's defaults, and how it is measured."""
+    defaults = train_defaults()
+    changed = {k: v for k, v in config.items() if k not in FREE and v != defaults[k]}
+    measured = {f"report_{key}": globals()[key] for key in MEASURED if globals()[key] != OWN[key]}
+    return changed | measured
+
+
+# --------------------------------------------------------------------------------------------------
+# The results file
+
+
+def read_results(path):
+    """The lines of a results file, [{"row", "seed", ...}]; [] if there is none."""
+    if not Path(path).exists():
+        return []
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def append(path, line):
+    """Add a line to a results file, in the place of one of the same row and seed."""
+    with held(ROOT / "out" / "locks" / Path(path).name):
+        lines, key = read_results(path), (line["row"], line["seed"])
+        places = [i for i, old in enumerate(lines) if (old["row"], old["seed"]) == key]
+        place = places[0] if places else len(lines)
+        lines[place : place + 1] = [line]
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with configurator.whole_file(path) as unfinished:
+            text = "".join(json.dumps(content) + "\n" for content in lines)
+            Path(unfinished).write_text(text, encoding="utf-8")
+
+
+def done(path, config, wanted):
+    """Whether the study has this line, made with these settings (and its checkpoint, if needed)."""
+    if checkpoint and not has_checkpoint(config["out_dir"]):
+        return False
+    same = [x for x in read_results(path) if (x["row"], x["seed"]) == (row, config["seed"])]
+    return bool(same) and same[0]["settings"] == wanted
+
+
+def has_checkpoint(folder):
+    return any(Path(folder, name).exists() for name in ("best.pt", "ckpt.pt"))
+
+
+@contextlib.contextmanager
+def held(path):
+    """Hold a lock, waiting until it is free: two processes never make the same run or file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+
+
+# --------------------------------------------------------------------------------------------------
+# Training
+
+
+def ensure_start(init_from):
+    """If the run of this study that another starts from has lost its checkpoint, make it again."""
+    start = Path(init_from.removeprefix("finetune:"))
+    if start.parent != Path(runs, study) or has_checkpoint(start):
+        return
+    for line in read_results(Path(results, f"{study}.jsonl")):
+        if f"{line['row']}_s{line['seed']}" == start.name:
+            again = [sys.executable, *shlex.split(line["command"])[1:], "--checkpoint=True"]
+            if subprocess.run(again).returncode:
+                raise ValueError(f"{row} starts from {start}, which could not be made again")
+
+
+def train(arguments, config, wanted, lock):
+    """Run train.py to its end, from its checkpoint if there is one. Returns minutes of training."""
+    out, earlier, resume = Path(config["out_dir"]), 0.0, False
+    state_file, saved = out / "run.json", out / "ckpt.pt"
+    if state_file.exists() and saved.exists():
+        state = json.loads(state_file.read_text(encoding="utf-8"))
+        resume = state["settings"] == wanted
+        if resume:  # what the last session did after its last checkpoint is lost, and not counted
+            earlier = state["minutes"] + max(0.0, saved.stat().st_mtime - state["began"]) / 60
+    state = {"settings": wanted, "minutes": earlier, "began": time.time()}
+    with configurator.whole_file(state_file) as unfinished:
+        Path(unfinished).write_text(json.dumps(state), encoding="utf-8")
+    ours = [f"--{key}={config[key]}" for key in ("max_iters", "out_dir")]
+    ours += ["--init_from=resume"] if resume else ["--overwrite=True"]
+    call(["train.py", *split(arguments)[1], *ours], out, lock)
+    return earlier + (time.time() - state["began"]) / 60
+
+
+def call(command, out, lock):
+    """Run a script of the repository, its text in out/run.log. Raises ValueError if it fails.
+
+    It holds the lock too: should this process be killed alone, no second one trains beside it.
+    """
+    with open(out / "run.log", "a", encoding="utf-8") as log:
+        streams = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": log,
+            "stderr": log,
+            "pass_fds": [lock.fileno()],
+        }
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, **streams)
+        # Ctrl-C reaches train.py too, which saves and ends: wait for that. Pass on a plain kill.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        code = process.wait()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if code:
+        text = (out / "run.log").read_text(encoding="utf-8").strip() or "it said nothing"
+        reason = f"ended with exit code {code} (see {out}/run.log): {text.splitlines()[-1]}"
+        raise ValueError(f"{row}: {command[0]} {reason}")
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    arguments = sys.argv[1:]
+    configurator.apply(globals(), split(arguments)[0])
+    main(arguments)

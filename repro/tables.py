@@ -1,0 +1,315 @@
+"""From the lines of a results file to the numbers and tables that are reported. For figures.py.
+
+A summary holds means and spreads over seeds; its shape is what others build on. A table is
+Markdown. `lines` are those of run.read_results(). Read next: figures.py.
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import masks
+
+PUBLISHED = json.loads((ROOT / "repro" / "published.json").read_text(encoding="utf-8"))
+
+
+def seeds_of(lines):
+    return sorted({line["seed"] for line in lines})
+
+
+def count(seeds):
+    """`1 seed`, `6 seeds`."""
+    return f"{len(seeds)} seed" + ("" if len(seeds) == 1 else "s")
+
+
+def minutes_of(lines, *parts):
+    """Minutes of all runs, one after the other. parts: "training", "evaluation"; none: both."""
+    of_lines = [line.get("minutes", {}) for line in lines]
+    return sum(part.get(name, 0) for part in of_lines for name in parts or part)
+
+
+def in_order(known, found):
+    """What is found, in the order known; what is unknown stands last."""
+    return [row for row in known if row in found] + [row for row in found if row not in known]
+
+
+def averaged(values, name):
+    """{"mean", name, "n"} over seeds. name: "std", the deviation, or "sem", the mean's error.
+
+    One seed has neither.
+    """
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    if spread is not None and name == "sem":
+        spread /= len(values) ** 0.5
+    return {"mean": statistics.fmean(values), name: spread, "n": len(values)}
+
+
+def show(cell):
+    """`2.831 ± 0.010`, a dash where there is nothing."""
+    if not cell:
+        return "–"
+    spread = cell.get("std", cell.get("sem"))
+    return f"{cell['mean']:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
+
+
+def markdown(columns, rows):
+    """The lines of a table. rows: lists of texts."""
+    head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return head + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def page(*parts):
+    """A Markdown page of texts and tables (lists of lines)."""
+    texts = ["\n".join(part) if isinstance(part, list) else part for part in parts]
+    return "\n\n".join(texts) + "\n"
+
+
+def made_by(known, found, time):
+    """What of the rows known was not run, and what made the others."""
+    missing = ", ".join(row for row in known if row not in found["rows"])
+    note = f"Not run: {missing}.\n\n" if missing else ""
+    return f"{note}Made by `{found['command']}` in {time}."
+
+
+# --------------------------------------------------------------------------------------------------
+# DoorKey: every row of models on every task
+
+TITLES = {task: task.replace("_", " ") for task in masks.EIGHT} | {
+    "behavior_cloning": "BC",
+    "reward_conditioned": "RC",
+    "goal_conditioned": "goal",
+    "forward_dynamics": "forward",
+    "backward_dynamics": "backward",
+}
+ENSEMBLE = "ensemble"  # no single model: it is never the best of a column
+HEATMAP = [*masks.EIGHT, "all", "random", "random+finetune", ENSEMBLE]
+HEATMAP += ["nn_bc", "nn_random", "dt_bc", "dt_rc"]
+
+
+def heatmap(lines, parallel, command):
+    """The summary repro/results/minigrid_N.json. parallel: how many runs were made at a time."""
+    found, limit = {}, {}  # {row: {task: [loss of each seed]}}, {task: nats}
+    for line in lines:
+        row, _, column = line["row"].partition("-")  # random+finetune-past: the model of one column
+        for task, result in line["results"]["best"]["losses"].items():
+            if column in ("", task):
+                found.setdefault(row, {}).setdefault(task, []).append(result["loss"])
+                if abs(limit.setdefault(task, result["limit"]) - result["limit"]) > 1e-5:
+                    raise ValueError(f"{row} was asked other questions: {task} has two limits")
+    rows = {}
+    for row in in_order(HEATMAP, found):
+        tasks = in_order(masks.EIGHT, found[row])
+        rows[row] = {task: averaged(found[row][task], "std") for task in tasks}
+    minutes = minutes_of(lines)
+    return {
+        "seeds": seeds_of(lines),
+        "limit": {task: limit[task] for task in in_order(masks.EIGHT, limit)},
+        "rows": rows,
+        "minutes": round(minutes / parallel, 1),
+        "core_minutes": round(minutes, 1),
+        "command": command,
+    }
+
+
+def best_of(found):
+    """{task: the lowest mean loss of a single model}."""
+    best = {}
+    for row, cells in found["rows"].items():
+        for task, cell in cells.items() if row != ENSEMBLE else ():
+            best[task] = min(cell["mean"], best.get(task, cell["mean"]))
+    return best
+
+
+def heatmap_table(found, n):
+    """A page with the losses beside the published ones, and with the gaps to the limit."""
+    columns = [name.removesuffix("_with_defect_1") for name in PUBLISHED["doorkey"]["columns"]]
+    published = PUBLISHED["doorkey"].get(n, {})
+    best, losses, gaps = best_of(found), [], []
+    for row, cells in found["rows"].items():
+        theirs = dict(zip(columns, published.get(row, ())))
+        # a column's own model was not made yet, or this row's model cannot do the task
+        empty = "missing" if row in ("random+finetune", ENSEMBLE) else "–"
+        losses.append([row.replace("_", " ")])
+        gaps.append([row.replace("_", " ")])
+        for task in masks.EIGHT:
+            cell = cells.get(task)
+            text = show(cell) if cell else empty
+            if cell and cell["mean"] == best.get(task) and row != ENSEMBLE:
+                text = f"**{text}**"
+            if task in theirs:
+                text += f" ({theirs[task]:.3g}{'*' if task == 'backward_dynamics' else ''})"
+            if cell and cell["n"] < len(found["seeds"]) and row != ENSEMBLE:
+                text += f" n={cell['n']}"
+            losses[-1].append(text)
+            gaps[-1].append(f"{cell['mean'] - found['limit'][task]:.3f}" if cell else empty)
+    limit = [
+        f"{found['limit'][task]:.3f}" if task in found["limit"] else "–" for task in masks.EIGHT
+    ]
+    losses.append(["*exact limit*", *limit])
+    head = ["trained on", *(TITLES[task] for task in masks.EIGHT)]
+    caption = (
+        f"Test losses in nats after training on {n} trajectories, mean ± standard deviation over "
+        f"{count(found['seeds'])}, with the published value in parentheses. Bold: the best single "
+        "model of the column."
+    )
+    notes = (
+        "`random+finetune`: in each column the model finetuned for it. `ensemble`: those of all "
+        "seeds as one, their probabilities averaged; not a single model. A dash: the model cannot "
+        "do the task. `*` The published backward dynamics asks for the last state given the first "
+        "in one draw of nine. That has another limit (0.98), so it is no comparison."
+    )
+    made = made_by(HEATMAP, found, f"{found['core_minutes']:.0f} core-minutes")
+    second = "Gap to the exact limit, in nats: 0 is a perfect model."
+    return page(caption, markdown(head, losses), second, markdown(head, gaps), notes, made)
+
+
+def gaps_by_size(studies):
+    """{N: {task: [gap of each seed of the row random]}}. studies: {N: lines}."""
+    found = {}
+    for n, lines in studies.items():
+        losses = [line["results"]["best"]["losses"] for line in lines if line["row"] == "random"]
+        if losses:
+            found[n] = {task: [loss[task]["gap"] for loss in losses] for task in masks.EIGHT}
+    return found
+
+
+# --------------------------------------------------------------------------------------------------
+# Maze2D: the mean return of every row, asked with past actions seen and hidden
+
+MAZE = ["unimask_bc", "unimask_rc", "unimask_bc_rc", "unimask_random", "unimask_random_bc"]
+MAZE += [f"unimask_{start}_finetune_{to}" for start in ("random", "bc_rc") for to in ("bc", "rc")]
+MAZE += ["dt_bc", "dt_rc", "dt_bc_timestep", "dt_rc_timestep", "nn_bc", "nn_rc"]
+QUESTIONS = {"": "past actions seen", "_states": "past actions hidden"}  # added to "bc" or "rc"
+DRIVEN = {  # what demonstrator.py measures
+    "demonstrator": "demonstrator",
+    "noise_free": "demonstrator without noise",
+    "initial_distance": "initial distance, which bounds any return",
+}
+
+
+def maze_grid(lines):
+    """{row: {T: [its lines]}}; the row of a line is written unimask_bc_T10."""
+    grid = {}
+    for line in lines:
+        row, _, T = line["row"].rpartition("_T")
+        if row:
+            grid.setdefault(row, {}).setdefault(T, []).append(line)
+    return {
+        row: {T: grid[row][T] for T in sorted(grid[row], key=int)} for row in in_order(MAZE, grid)
+    }
+
+
+def maze(lines, parallel, command):
+    """The summary repro/results/maze2d_MAZE.json. parallel: how many runs were made at a time."""
+    rows = {}
+    for row, by_context in maze_grid(lines).items():
+        rows[row] = {}
+        for T, same in by_context.items():
+            policies = {kind: policy(same, kind) for kind in ("bc", "rc")}
+            rows[row][T] = {kind: cell for kind, cell in policies.items() if cell}
+    hours = minutes_of(lines) / 60
+    found = {"seeds": seeds_of(lines), "rows": rows, "hours": round(hours / parallel, 2)}
+    found |= {"core_hours": round(hours, 2), "command": command}
+    driven = [line["results"] for line in lines if line["row"] == "demonstrator"]
+    for name in sorted(DRIVEN) if driven else ():
+        found[name] = round(statistics.fmean(result[name] for result in driven), 4)
+    return found
+
+
+def policy(lines, kind):
+    """What a row reports for "bc" or "rc", or None if it was never asked.
+
+    {"mean", "sem", "n", "question", "asked": {mode: {"best", "last", "selection"}}}. Which of the
+    two questions it reports was chosen on the episodes that followed training.
+    """
+    asked, followed = {}, {}
+    for mode in (kind + ending for ending in QUESTIONS):
+        returns = {which: returns_of(lines, which, mode) for which in ("best", "last")}
+        if returns["best"]:
+            asked[mode] = {which: averaged(values, "sem") for which, values in returns.items()}
+            values = [line["results"]["best"].get("selection", {}).get(mode) for line in lines]
+            asked[mode]["selection"] = None if None in values else statistics.fmean(values)
+            if None not in values:
+                followed[mode] = asked[mode]["selection"]
+    if not asked:
+        return None
+    question = max(followed, key=followed.get) if followed else kind  # none followed: as published
+    question = question if question in asked else next(iter(asked))
+    return asked[question]["best"] | {"question": question, "asked": asked}
+
+
+def returns_of(lines, which, mode):
+    """The mean returns of a checkpoint ("best" or "last") in a mode, one for each seed asked."""
+    played = [line["results"][which].get("rollouts", {}) for line in lines]
+    return [modes[mode]["return"]["mean"] for modes in played if mode in modes]
+
+
+def maze_table(found, maze):
+    """A page with what each row reports, the published value, and all four answers."""
+    published = PUBLISHED["maze2d_medium_return_mean_and_standard_error"]
+    published, rows = published if maze == "medium" else {}, []
+    for T in ("10", "5"):
+        for row, by_context in found["rows"].items():
+            for kind, cell in by_context.get(T, {}).items():
+                mean, error = published.get(f"T={T}", {}).get(row, {}).get(kind, (None, None))
+                short = f" n={cell['n']}" if cell["n"] < len(found["seeds"]) else ""
+                texts = [row, T, kind.upper(), f"**{show(cell)}**{short}"]
+                texts.append(QUESTIONS[cell["question"].removeprefix(kind)])
+                texts.append(f"{mean:.3f} ± {error:.3f}" if mean else "")
+                for mode in (kind, f"{kind}_states"):
+                    texts += [show(cell["asked"].get(mode, {}).get(x)) for x in ("best", "last")]
+                rows.append(texts)
+    for key, name in DRIVEN.items():
+        if key in found:
+            rows.append([f"*{name}*", "", "", f"{found[key]:.3f}", *[""] * 6])
+    columns = ["policy", "T", "target", "return", "question", "published"]
+    columns += ["seen best", "seen last", "hidden best", "hidden last"]
+    caption = (
+        f"Mean return in the {maze} maze, 1,000 fresh episodes per seed, mean ± standard error "
+        f"over {count(found['seeds'])}. Every policy is asked twice, with its past actions seen "
+        "and hidden. The question reported first was chosen on the episodes that followed "
+        "training. All four answers are to the right, for the best checkpoint and the last."
+    )
+    made = made_by(MAZE, found, f"{found['core_hours']:.1f} core-hours")
+    return page(caption, markdown(columns, rows), made)
+
+
+CHANGED = {  # row of the ablation: what is changed, in words
+    "base": "the recipe",
+    "mean": "a mean, by squared error, instead of the median",
+    "narrow": "three layers with n_ff=128 instead of one with 2,048",
+    "fourier_features": "no Fourier features among the inputs",
+    "differences": "no differences of positions",
+    "plain": "neither: positions as they are",
+    "actions": "past actions seen in training",
+    "flag": "hidden entries are zero, without a flag",
+    "constant": "a constant learning rate",
+    "average": "no average of the weights",
+    "neither": "a constant learning rate, and no average",
+    "targets": "half random masks, with many targets per window",
+    "context": "a context of 5",
+    "float32": "products in float32",
+}
+
+
+def ablation_table(lines):
+    """A page with a row for each variant: returns with past actions seen and hidden."""
+    by_row, rows = {}, []
+    for line in lines:
+        by_row.setdefault(line["row"], []).append(line)
+    for row in in_order(CHANGED, by_row):
+        same = by_row[row]
+        cells = [show(averaged(returns_of(same, "best", x), "sem")) for x in ("bc", "bc_states")]
+        minutes = minutes_of(same, "training") / len(same)
+        rows.append([CHANGED.get(row, row), *cells, str(len(same)), f"{minutes:.1f}"])
+    columns = ["what is changed", *QUESTIONS.values(), "seeds", "minutes"]
+    caption = (
+        "Behaviour cloning in the medium maze, T=10, 10,000 steps: mean return of 1,000 fresh "
+        f"episodes per seed, mean ± standard error over {count(seeds_of(lines))}. One thing is "
+        "changed per line."
+    )
+    return page(caption, markdown(columns, rows), "Made by `bash repro/ablation.sh`.")
