@@ -8,22 +8,19 @@ a known policy; moves are deterministic. So:
 1. A *backward pass* computes, for every state and timestep, how probable the rest of what is seen
    is from there. It also gives the demonstrator's policy *given* what is seen: its own, each action
    weighted by what follows from it.
-2. A *forward pass* runs this conditioned policy from the conditioned start. The probabilities met
-   on the way are the posterior, exactly. Drawing from them instead of summing over them gives exact
-   samples of whole trajectories.
+2. A *forward pass* runs this policy from the start given what is seen. The probabilities met on the
+   way are the posterior, exactly. Drawing from them gives exact samples of whole trajectories.
 
-A return-to-go compares two states, D(state t) - D(last state), D being the distance to the goal, so
-by itself it is not evidence on any one state. But once the final distance is supposed known, a seen
-return says how far the agent is from the goal at t. So a sequence with a seen return becomes
-several *hypotheses*, one for each final distance that it may have; each is solved as above and
-weighs in by its likelihood.
+A return-to-go compares two states, D(state t) - D(last state), D being the distance to the goal. So
+it is evidence on the state at t only once the final distance is supposed known: a sequence with a
+seen return becomes several *hypotheses*, one for each final distance that it may have. Each is
+solved as above and weighs in by its likelihood.
 
     python bayes.py          # the limit of every task, on 2,000 fresh trajectories
 
 Read next: evaluate.py, which measures models against this limit.
 """
 
-import time
 from typing import NamedTuple
 
 import numpy as np
@@ -43,10 +40,10 @@ def posterior(trajectories, see):
     """The exact marginal of every entry, given everything seen (1 on the value of a seen entry).
 
     trajectories: N DoorKey trajectories of one length L that begin at a start of the world. Only
-        seen values are read. Returns-to-go are taken relative to the state after the L steps given:
-        cut trajectories need theirs cut as well.
-    see: (N, L, 3) bool, groups in the order STATE, ACTION, RETURN; or {factor: (N, L) bool}, where
-        absent factors are hidden. Any entries may be seen: no start, several returns, anything.
+        seen values are read. Returns-to-go count from the state after the L steps given: cut
+        trajectories need theirs cut as well.
+    see: (N, L, 3) bool, or {factor: (N, L) bool}, where absent factors are hidden. Any entries may
+        be seen: no start, several returns, anything.
     Returns {factor: (N, L, classes) float64 array} for agent_pos, key_pos and action.
     Raises ValueError for other worlds, malformed masks, and what has probability 0.
     """
@@ -58,8 +55,7 @@ def posterior(trajectories, see):
         messages, log_rows = _backward(world, chunk)
         weight, _ = _weights(chunk, log_rows)  # (n, R)
         for name, marginal in _forward(world, chunk, messages).items():  # (L, classes, R)
-            mixture = marginal @ weight.T  # (L, classes, n)
-            mixture = mixture.clamp_max(1)  # rounding can exceed 1 by 1e-16
+            mixture = (marginal @ weight.T).clamp_max(1)  # (L, classes, n); rounding may exceed 1
             result[name][chunk.sequences] = mixture.permute(2, 0, 1).numpy()
     return result
 
@@ -67,7 +63,7 @@ def posterior(trajectories, see):
 def surprisal(trajectories, see):
     """A perfect model's loss on each entry: {factor: (N, L) nats}, -log posterior of the truth.
 
-    0 for seen entries, inf where the truth is impossible. Arguments and errors as of posterior().
+    0 for seen entries, inf for the impossible. Arguments and errors as of posterior().
     """
     nats = {}
     for name, probability in posterior(trajectories, see).items():
@@ -83,8 +79,7 @@ def limit(trajectories, see, predict):
 
     predict: as `see`. Factors without predicted entries, and returns, have 0; an entry that is also
     seen counts as 0. So this is no limit for dt_bc and dt_rc, which show everything to a model that
-    does not look ahead: theirs are, in expectation, those of behavior_cloning and
-    reward_conditioned. Other arguments and errors as of posterior().
+    does not look ahead. Other arguments and errors as of posterior().
     """
     nats = surprisal(trajectories, see)
     predict = _factor_masks(trajectories, predict, "predict")
@@ -108,9 +103,8 @@ def log_likelihood(trajectories, see):
 def sample(trajectories, see, generator, n=1):
     """n exact and independent samples of each whole trajectory, given what is seen of it.
 
-    generator: torch.Generator on the CPU. Other arguments and errors as of posterior().
     Returns {factor: (N, n, L) int64 array} for all four factors. The entries of a sample fit
-    together, as they do in no independent draws from posterior().
+    together, unlike independent draws from posterior(). Arguments and errors as there.
     """
     world, evidence = _world(trajectories), _evidence(trajectories, see)
     N, L = evidence["action"].shape
@@ -177,7 +171,7 @@ def _backward(world, chunk):
 
 
 def _forward(world, chunk, messages):
-    """The posterior under each hypothesis: {factor: (L, classes, R)}; all 0 if it is impossible."""
+    """The posterior under each hypothesis, or 0 if it is impossible: {factor: (L, classes, R)}."""
     L, R, cells = len(chunk.action), len(chunk.final), len(world.cell_distance)
     classes = {"agent_pos": cells, "key_pos": cells, "action": 4}
     marginals = {name: torch.zeros(L, n, R, dtype=torch.float64) for name, n in classes.items()}
@@ -186,8 +180,7 @@ def _forward(world, chunk, messages):
         for name in STATE_FACTORS:
             marginals[name][t].index_add_(0, getattr(world, name), state.sum(1))
         # p(action | state, beta, everything seen) is the policy times messages[t+1] of the
-        # successor, over messages[t] of the state: up to the scales of the messages, which the
-        # normalisations below take out.
+        # successor, over messages[t] of the state, up to a scale: hence the normalisations below.
         share, after = state / messages[t].clamp_min(TINY), torch.zeros_like(state)
         for action in range(4):
             policy = world.policy[action] * _agree(ACTIONS, chunk.action[t])[action]
@@ -200,10 +193,7 @@ def _forward(world, chunk, messages):
 
 
 def _draw(world, chunk, messages, row, generator):
-    """As _forward, but one trajectory drawn under each of M hypotheses: {factor: (L, M)}.
-
-    row: (M,) the hypotheses, which may repeat.
-    """
+    """One trajectory drawn under each of M hypotheses `row`, which may repeat: {factor: (L, M)}."""
 
     def choose(weight):  # (choices, M) -> (M,)
         return torch.multinomial(weight.T, 1, generator=generator)[:, 0]
@@ -220,12 +210,8 @@ def _draw(world, chunk, messages, row, generator):
         states.append(state)
     before, last = torch.stack(states[:-1]), states[-1]  # (L, M), (M,)
     returns = world.distance[before] - world.distance[last] + doorkey.RETURN_OFFSET[world.size]
-    return {
-        "agent_pos": world.agent_pos[before],
-        "key_pos": world.key_pos[before],
-        "action": torch.stack(actions),
-        "return_to_go": returns,
-    }
+    drawn = {"agent_pos": world.agent_pos[before], "key_pos": world.key_pos[before]}
+    return drawn | {"action": torch.stack(actions), "return_to_go": returns}
 
 
 def _agree(values, seen):
@@ -264,7 +250,7 @@ def _hypotheses(world, evidence):
     """All pairs of a sequence and a final distance that may explain its returns: two (R,) tensors.
 
     A sequence without seen returns has one hypothesis, of any (HIDDEN) final distance. Only clear
-    misfits are left out: the passes find the rest, and one stays where nothing fits.
+    misfits are left out, and where nothing fits one stays: the passes find the rest.
     """
     returns, agent = evidence["return_to_go"], evidence["agent_pos"]  # (N, L)
     finals = torch.arange(int(world.distance.max()) + 1)
@@ -280,9 +266,8 @@ def _hypotheses(world, evidence):
 
 
 def _weights(chunk, log_rows, strict=True):
-    """The probability of each hypothesis among those on its sequence, and log p(seen), (n,).
+    """The probability of each hypothesis, (n, R), 0 on other sequences; and log p(seen), (n,).
 
-    The former are (n, R), with 0 for the hypotheses on other sequences.
     Raises ValueError for a sequence of probability 0, if strict.
     """
     n = chunk.sequences.stop - chunk.sequences.start
@@ -302,12 +287,11 @@ def _weights(chunk, log_rows, strict=True):
 
 def _world(trajectories):
     """The World of the factors. Raises ValueError unless it is DoorKey, whole and of one length."""
-    have = {(factor.name, factor.size) for factor in trajectories.factors}
-    wanted = {n: {(f.name, f.size) for f in doorkey.factors(n)} for n in doorkey.WALL_X}
-    sizes = [size for size in wanted if wanted[size] == have]
+    have = [(factor.name, factor.size) for factor in trajectories.factors]
+    wanted = {size: [(f.name, f.size) for f in doorkey.factors(size)] for size in doorkey.WALL_X}
+    sizes = [size for size in wanted if sorted(wanted[size]) == sorted(have)]
     if not sizes:
-        names = ", ".join(f"{name} ({size})" for name, size in sorted(have))
-        raise ValueError(f"exact inference needs the factors of DoorKey, size 6 or 16, not {names}")
+        raise ValueError(f"exact inference needs the factors of DoorKey, size 6 or 16, not {have}")
     if (trajectories.lengths != trajectories.values["action"].shape[1]).any():
         raise ValueError("exact inference needs trajectories of one length, without padding")
     table = doorkey.table(sizes[0])
@@ -325,47 +309,33 @@ def _world(trajectories):
 
 def _evidence(trajectories, see):
     """{factor: (N, L) int64 tensor of its values where seen, HIDDEN elsewhere}."""
-    evidence = {}
-    for name, seen in _factor_masks(trajectories, see, "see").items():
-        evidence[name] = torch.as_tensor(trajectories.values[name]).long().where(seen, HIDDEN)
-    return evidence
+    values = {name: torch.as_tensor(array).long() for name, array in trajectories.values.items()}
+    seen = _factor_masks(trajectories, see, "see")
+    return {name: values[name].where(seen[name], HIDDEN) for name in seen}
 
 
 def _factor_masks(trajectories, mask, argument):
     """{factor: (N, L) bool tensor} of a mask in either form. Raises ValueError if malformed."""
-    N, L = trajectories.values["action"].shape
-    hidden = torch.zeros(N, L, dtype=torch.bool)
-    if not isinstance(mask, dict):
-        return masks.expand(_bool(mask, (N, L, 3), argument), trajectories.factors)
-    names = [factor.name for factor in trajectories.factors]
-    for name in mask:
-        if name not in names:
-            raise ValueError(f"{argument} has a mask for {name!r}; factors are {', '.join(names)}")
-    return {name: _bool(mask.get(name, hidden), (N, L), f"{argument}[{name!r}]") for name in names}
-
-
-def _bool(mask, shape, argument):
-    """A mask as a tensor on the CPU. Raises ValueError unless it is bool and of this shape."""
-    mask = torch.as_tensor(mask).cpu()
-    if mask.shape != shape or mask.dtype != torch.bool:
-        found = f"{mask.dtype} of shape {tuple(mask.shape)}"
-        raise ValueError(f"{argument} is {found}; it must be bool of shape {shape}")
-    return mask
+    factors, (N, L) = trajectories.factors, trajectories.values["action"].shape
+    result = {factor.name: torch.zeros(N, L, dtype=torch.bool) for factor in factors}
+    for name, part in masks.expand(mask, factors).items():
+        part = torch.as_tensor(part).cpu()
+        if name not in result or part.shape != (N, L) or part.dtype != torch.bool:
+            what = f"{argument} has {part.dtype} of shape {tuple(part.shape)} for {name!r}"
+            raise ValueError(f"{what}; it must be bool, {(N, L)} for each of {', '.join(result)}")
+        result[name] = part
+    return result
 
 
 def main():
     torch.set_num_threads(1)
     trajectories = doorkey.make_dataset(2000, seed=0)
-    columns = [*STATE_FACTORS, "action", "total", "seconds"]
-    print("mean nats per predicted entry\n")
-    print(f"{'task':26s}" + "".join(f"{column:>11s}" for column in columns))
+    print(f"{'nats per predicted entry':26s}  agent_pos    key_pos     action")
     for task in masks.TASKS:
         generator = torch.Generator().manual_seed(0)
-        see, predict = masks.draw(task, 2000, doorkey.LENGTH, generator, balanced=True)
-        begin = time.perf_counter()
-        nats = limit(trajectories, see, predict)
-        seconds = time.perf_counter() - begin
-        numbers = [nats[name] for name in columns[:3]] + [sum(nats.values()), seconds]
+        asked = masks.draw(task, 2000, doorkey.LENGTH, generator, balanced=True)
+        nats = limit(trajectories, *asked)
+        numbers = [nats[name] for name in ("agent_pos", "key_pos", "action")]
         print(f"{task:26s}" + "".join(f"{number:11.3f}" for number in numbers))
 
 

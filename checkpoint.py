@@ -67,6 +67,14 @@ def read(path, device="cpu"):
     return saved
 
 
+def settings(path):
+    """The settings of train.py in the run that saved a checkpoint. Raises ValueError as load()."""
+    config = read(path).get("config")
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} does not hold the settings that it was trained with")
+    return config
+
+
 def save(path, content):
     """Write a dictionary of tensors and plain data: path is then whole, or as it was before."""
     buffer = io.BytesIO()  # a full disk under torch.save ends in no OSError; under write() it does

@@ -114,7 +114,7 @@ class Trajectories:
         A folder is mapped into memory when it is loaded: take one for data larger than memory.
         Raises OSError if it cannot be written, or if the folder is there already.
         """
-        path = os.fspath(path)
+        path = os.fspath(path).rstrip("/")
         header = {"factors": [asdict(factor) for factor in self.factors], "world": self.world}
         arrays = {"header": np.array(json.dumps(header)), "lengths": self.lengths}
         arrays |= {f"values/{name}": array for name, array in self.values.items()}

@@ -77,22 +77,24 @@ def questions(trajectories, tasks, n, context, seed):
     return asked
 
 
-def limits(trajectories, asked):
+def limits(trajectories, asked, model_type="unimask"):
     """{task: {factor: (n, T) nats}}: the loss of the exact posterior at every entry.
 
     None for a world without one, and for windows of longer trajectories: those have another prior.
+    Also for a task that shows what it asks for, or asks a causal model ("dt") several times in a
+    window, each time given something else.
     """
     world = worlds.WORLDS.get(trajectories.world)
     if world is None or world.surprisal is None or not asked:
         return None
     found = {}
-    for task, (_, see, _) in asked.items():
+    for task, (_, see, predict) in asked.items():
         if see.shape[1] != trajectories.lengths.max():
             return None
-        # What shows its own answers (to a causal model, which looks only back) has no such limit.
-        answered = any(masks.traits(name).shows_answer for name in masks.parse(task))
+        several = (predict.any(-1).sum(1) > 1).any()
+        unknown = (see & predict).any() or (model_type == "dt" and several)
         rows = trajectories[np.arange(len(see)) % len(trajectories)]
-        nats = {} if answered else world.surprisal(rows, see)
+        nats = {} if unknown else world.surprisal(rows, see)
         found[task] = {name: torch.as_tensor(x) for name, x in nats.items()} or None
     return found
 
@@ -180,7 +182,7 @@ def published_row(row="random", trajectories="500"):
     return dict(zip(doorkey["columns"], doorkey[trajectories][row]))
 
 
-def chosen_tasks(text, model_type, world="", trained=""):
+def chosen_tasks(text, model_type, world="", trained="", context=10):
     """The tasks of a comma- or plus-separated string.
 
     Without one: the paper's eight, those of the world (its name), and those that a model was
@@ -190,11 +192,11 @@ def chosen_tasks(text, model_type, world="", trained=""):
         parts = re.split(r",(?![^(]*\))", text)  # no comma within span(a,b)
         found = [name for part in parts for name in masks.parse(part)]
         for task in found:
-            masks.check(model_type, task)
+            masks.check(model_type, task, context)
         return found
     extra = worlds.WORLDS[world].tasks if world in worlds.WORLDS else ()
     names = list(masks.EIGHT) + list(extra) + trained_tasks(trained)
-    return [name for name in dict.fromkeys(names) if masks.can(model_type, name)]
+    return [name for name in dict.fromkeys(names) if masks.can(model_type, name, context)]
 
 
 def trained_tasks(task):
@@ -227,14 +229,14 @@ def main():
     configurator.check(globals(), ranges)
     torch.set_num_threads(threads or torch.get_num_threads())
     network = checkpoint.load(out_dir, device)
-    trained = checkpoint.read(out_dir)["config"]  # the settings of train.py
+    trained = checkpoint.settings(out_dir)
     dataset, source = trained["dataset"], (trained["num_trajectories"], trained["data_seed"])
     trajectories = worlds.evaluation_set(dataset, *source, split)
     check_fit(network, trajectories, dataset)
     kind, context = network.config.model_type, network.config.context
-    names = chosen_tasks(tasks, kind, trajectories.world, trained["task"])
+    names = chosen_tasks(tasks, kind, trajectories.world, trained["task"], context)
     asked = questions(trajectories, names, sequences, context, seed)
-    results = losses(network, asked, limits(trajectories, asked))
+    results = losses(network, asked, limits(trajectories, asked, kind))
     print(table(results, published_row() if dataset == "doorkey" else None))
     if leaks(results):
         below = "More than 3 standard errors below the exact limit, so something leaks"

@@ -294,10 +294,9 @@ class Traits(NamedTuple):
 
 
 @cache
-def traits(name):
-    """The Traits of one task, from 500 balanced draws of it."""
-    match = SPAN.fullmatch(name)
-    T = max(10, int(match[2])) if match else 10
+def traits(name, T=10):
+    """The Traits of one task in a context of T, from 500 balanced draws of it."""
+    T = max(10, T, *map(int, re.findall(r"\d+", name)))  # too short a context would be refused
     see, predict = draw(name, 500, T, torch.Generator().manual_seed(0), balanced=True)
     shows_answer = bool((see & predict).any())
     asked = predict.any(-1)  # (B, T)
@@ -311,24 +310,26 @@ def traits(name):
     return Traits(bool((asked.sum(1) <= 1).all()), shows_answer, bool(causal))
 
 
-def can(model_type, task):
+def can(model_type, task, T=10):
     """Whether a type of model can do a task: "dt" sees only the past, the others everything."""
-    found = [traits(name) for name in parse(task)]
+    found = [traits(name, T) for name in parse(task)]
     if model_type == "dt":
         return all(trait.causal for trait in found)
     return not any(trait.shows_answer for trait in found)
 
 
-def check(model_type, task):
+def check(model_type, task, T=10):
     """Raise ValueError unless the type of model can do the task."""
-    if not can(model_type, task):
+    if not can(model_type, task, T):
         able = ", ".join(name for name in TASKS if can(model_type, name))
         raise ValueError(f"the model {model_type!r} cannot do the task {task!r}; it can do {able}")
 
 
 def wanted_timestep(task, predict):
     """(B,) the one timestep that each sequence predicts; None if the task predicts several."""
-    if isinstance(predict, dict) or not all(traits(name).one_timestep for name in parse(task)):
+    if isinstance(predict, dict):
+        return None
+    if not all(traits(name, predict.shape[1]).one_timestep for name in parse(task)):
         return None
     return predict.any(dim=-1).byte().argmax(dim=1)
 

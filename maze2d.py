@@ -33,12 +33,8 @@ seed = 0
 # --------------------------------------------------------------------------------------------------
 
 HORIZON = 200  # steps of 0.01 s in every episode; reaching the goal does not end it
-MAZES = {
-    "open": "OPEN",
-    "umaze": "U_MAZE",
-    "medium": "MEDIUM_MAZE",
-    "large": "LARGE_MAZE",
-}  # d4rl's
+# Our names: the names of d4rl's texts.
+MAZES = {"open": "OPEN", "umaze": "U_MAZE", "medium": "MEDIUM_MAZE", "large": "LARGE_MAZE"}
 CELL_OFFSET = 0.2  # position (i, j) minus the middle of cell (i, j), on both axes: see above
 
 
@@ -106,8 +102,8 @@ class Maze2D:
         """Push every particle for 0.01 s; returns observations (n, 4) and rewards (n,).
 
         actions: (n, 2) motor commands, clipped to [-1, 1]; 1 is 100 N on a mass of 4.2 kg.
-        Reward: the metres by which the distance to the goal fell.
-        Raises ValueError for another shape or a value that is not finite.
+        Reward: the metres by which the distance to the goal fell. Raises ValueError for another
+        shape or a value that is not finite.
         """
         force = np.clip(self._checked("actions", actions), -1, 1)
         self._state[:, 1:3] = self.qpos
@@ -150,8 +146,7 @@ class Maze2D:
     def _checked(self, name, array):
         array = np.array(array, dtype=np.float64)
         if array.shape != (self.n, 2) or not np.isfinite(array).all():
-            found = f"of shape {array.shape}, should be finite and of shape {self.n, 2}"
-            raise ValueError(f"{name}, {found}")
+            raise ValueError(f"{name} of shape {array.shape} should be {self.n, 2} finite numbers")
         return array
 
 
@@ -304,6 +299,7 @@ def _packages():
     try:
         with warnings.catch_warnings(action="ignore"):
             import d4rl.pointmaze.gridcraft.grid_env
+            import d4rl.pointmaze.q_iteration
             import mujoco.rollout
     except ImportError as error:
         install = f"`pip install --no-deps -r requirements-maze.txt` ({error})"

@@ -169,7 +169,7 @@ def main():
         raise ValueError(f"target_return={target_return} must be a number")
     torch.set_num_threads(threads or torch.get_num_threads())
     network = checkpoint.load(out_dir, device)
-    trained = checkpoint.read(out_dir)["config"]  # the settings of train.py
+    trained = checkpoint.settings(out_dir)
     dataset, source = trained["dataset"], (trained["num_trajectories"], trained["data_seed"])
     asked = parse_modes(modes)
     train, _ = worlds.train_and_validation(dataset, *source)

@@ -295,7 +295,7 @@ def main():
     configurator.check(globals(), ALLOWED)
     path = picture or os.path.join(out_dir, "answer.png")
     plot.check_path(path)
-    network, trained = checkpoint.load(out_dir, device), checkpoint.read(out_dir)["config"]
+    network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
     source = [trained[key] for key in ("dataset", "num_trajectories", "data_seed")]
     held_out = worlds.evaluation_set(*source, split)
     evaluate.check_fit(network, held_out, trained["dataset"])

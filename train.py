@@ -112,11 +112,9 @@ ALLOWED = {
 def check_settings():
     """Refuse what cannot work before anything is written."""
     configurator.check(config, ALLOWED)
-    masks.check(model_type, task)
+    masks.check(model_type, task, context)
     masks.draw(task, 1, context, torch.Generator())  # the context may be too short for the task
     rollout.parse_modes(eval_modes)
-    if init_from not in ("scratch", "resume") and not init_from.startswith("finetune:"):
-        raise ValueError(f"init_from={init_from!r} is not one of scratch, resume, finetune:PATH")
     if not out_dir:
         raise ValueError("out_dir is empty: it names the folder to write to")
     if init_from != "resume":
@@ -137,6 +135,16 @@ def check_settings():
 
 
 # ---- set-up: the machine -------------------------------------------------------------------------
+start = None  # a checkpoint to start from, which decides what shape the model has
+if init_from == "resume":
+    start = checkpoint.read(os.path.join(out_dir, "ckpt.pt"))
+elif init_from.startswith("finetune:"):
+    start = checkpoint.read(init_from.removeprefix("finetune:"))
+elif init_from != "scratch":
+    raise ValueError(f"init_from={init_from!r} is not one of scratch, resume, finetune:PATH")
+if start:
+    config |= checkpoint.architecture(start, config, given)
+    globals().update(config)
 # torchrun starts several processes. Each draws the whole batch, and takes its rows of it.
 rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 check_settings()
@@ -156,22 +164,15 @@ autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == "b
 # ---- set-up: data and model ----------------------------------------------------------------------
 train, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
 values, lengths = train.tensors(device), torch.as_tensor(train.lengths, device=device)
-saved = None
-if init_from == "scratch":
-    shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
+shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
+if start is None:
     network = model.build(model.ModelConfig(**shape), train.factors)
 elif init_from == "resume":
-    saved = checkpoint.read(os.path.join(out_dir, "ckpt.pt"), device)
-    config |= checkpoint.architecture(saved, config, given)
-    checkpoint.check_resumable(saved, config)
-    network = checkpoint.from_plain(saved | {"weights": saved["raw_weights"] or saved["weights"]})
+    checkpoint.check_resumable(start, config)
+    # where weights are averaged, training goes on from those that are not
+    network = checkpoint.from_plain(start | {"weights": start["raw_weights"] or start["weights"]})
 else:
-    start = checkpoint.read(init_from.removeprefix("finetune:"), device)
-    config |= checkpoint.architecture(start, config, given)
-    network = checkpoint.from_plain(
-        start | {"model_config": start["model_config"] | {"dropout": dropout}}
-    )
-globals().update(config)
+    network = checkpoint.from_plain(start | {"model_config": shape})
 evaluate.check_fit(network, train, dataset)
 network.to(device).train()
 factors = network.factors
@@ -183,23 +184,23 @@ forward = torch.compile(network) if compile else network
 
 # Where the run stands: rows of the log, the best score so far, the losses since the last row.
 first_iter, rows, best, loss_sum, loss_count = 0, [], -math.inf, 0.0, 0
-if saved:
-    first_iter, rows, best = saved["iter"], saved["rows"], saved["best"]
-    loss_sum, loss_count = saved["loss_sum"], saved["loss_count"]
-    optimizer.load_state_dict(saved["optimizer"])
+if init_from == "resume":
+    first_iter, rows, best = start["iter"], start["rows"], start["best"]
+    loss_sum, loss_count = start["loss_sum"], start["loss_count"]
+    optimizer.load_state_dict(start["optimizer"])
     if average:
-        average.module.load_state_dict(saved["weights"])
+        average.module.load_state_dict(start["weights"])
         average.n_averaged.fill_(first_iter)
 
 # What is asked at each evaluation, and which of it chooses the best checkpoint.
-tasks = evaluate.chosen_tasks(eval_tasks, model_type, validation.world, task)
-choosing = evaluate.chosen_tasks(best_tasks, model_type) if best_tasks else []
+tasks = evaluate.chosen_tasks(eval_tasks, model_type, validation.world, task, context)
+choosing = evaluate.chosen_tasks(best_tasks, model_type, context=context) if best_tasks else []
 choosing = choosing or [name for name in evaluate.trained_tasks(task) if name in tasks] or tasks
 if not set(choosing) <= set(tasks):
     raise ValueError(f"best_tasks={best_tasks!r} are not all among the evaluated {tasks}")
 mask_seed = evaluate.VALIDATION_SEED
 questions = evaluate.questions(validation, tasks, eval_sequences, context, mask_seed)
-limits = evaluate.limits(validation, questions)
+limits = evaluate.limits(validation, questions, model_type)
 
 
 # ---- a step --------------------------------------------------------------------------------------

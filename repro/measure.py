@@ -38,7 +38,7 @@ modes = ""  # how to play, of rollout.MODES; empty: the eval_modes of training
 def main():
     torch.set_num_threads(1)
     results, iters, log = {}, {}, read_log()
-    maze = checkpoint.read(out_dir)["config"]["dataset"].startswith("maze2d")
+    maze = checkpoint.settings(out_dir)["dataset"].startswith("maze2d")
     for which, name in (("best", "best.pt"), ("last", "ckpt.pt"))[: 1 + maze]:
         path = os.path.join(out_dir, name)
         saved = checkpoint.read(path if os.path.exists(path) else os.path.join(out_dir, "ckpt.pt"))

@@ -65,7 +65,7 @@ def draw(path, maze, chosen, goals, paths, returns):
 def main():
     configurator.check(globals(), {"episodes": (16, 1_000_000), "mode": rollout.MODES})
     torch.set_num_threads(threads)
-    network, trained = checkpoint.load(out_dir), checkpoint.read(out_dir)["config"]
+    network, trained = checkpoint.load(out_dir), checkpoint.settings(out_dir)
     dataset = trained["dataset"]
     if not dataset.startswith("maze2d-"):
         raise ValueError(f"{out_dir} was trained on {dataset}, which is no maze")

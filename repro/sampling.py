@@ -166,7 +166,7 @@ def markdown(found):
 def main():
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(seed)
-    network, trained = checkpoint.load(out_dir), checkpoint.read(out_dir)["config"]
+    network, trained = checkpoint.load(out_dir), checkpoint.settings(out_dir)
     if trained["dataset"] != "doorkey" or network.config.context != doorkey.LENGTH:
         raise ValueError(
             f"{out_dir} has no exact posterior: it is not trained on whole trajectories of DoorKey"

@@ -402,7 +402,6 @@ def test_a_new_task_changes_no_other(add):
     assert set(drawn("past+every_other", 200, 4)) > set(drawn("every_other", 1, 4))
 
 
-@pytest.mark.xfail(reason="traits() draws a context of 10 only", strict=True)
 def test_a_new_task_may_ask_about_timesteps_beyond_the_tenth(add):
     def late(batch):
         t = batch.steps()
