@@ -10,13 +10,14 @@ BIN = .venv/bin
 
 .PHONY: demo demo-maze test quick clean
 demo: .venv/ready
-	$(BIN)/python train.py config/minigrid_random.py --out_dir=out/demo
+	$(BIN)/python train.py config/minigrid_random.py --out_dir=out/demo --overwrite=True
 	$(BIN)/python evaluate.py --out_dir=out/demo
 	$(BIN)/python plot.py --figure=curves --out_dir=out/demo
 
 demo-maze: .venv/ready
-	$(BIN)/python train.py config/maze2d_bc.py --out_dir=out/demo-maze
-	$(BIN)/python evaluate.py --out_dir=out/demo-maze --rollouts=1000
+	$(BIN)/python train.py config/maze2d_bc.py --out_dir=out/demo-maze --overwrite=True
+	$(BIN)/python evaluate.py --out_dir=out/demo-maze
+	$(BIN)/python rollout.py --out_dir=out/demo-maze --episodes=1000
 	$(BIN)/python plot.py --figure=curves --out_dir=out/demo-maze
 
 test: .venv/ready

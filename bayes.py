@@ -30,7 +30,6 @@ import doorkey
 import masks
 
 HIDDEN = -100  # stands for a value not seen; below any distance that a return could ask for
-STATE_FACTORS = ("agent_pos", "key_pos")
 CHUNK = 2**17  # numbers in one message: so many at a time stay in the cache
 ACTIONS = torch.arange(4)
 TINY = torch.finfo(torch.float64).tiny
@@ -177,7 +176,7 @@ def _forward(world, chunk, messages):
     marginals = {name: torch.zeros(L, n, R, dtype=torch.float64) for name, n in classes.items()}
     state = _normalised(world.prior * messages[0])  # p(state at t, beta | everything seen)
     for t in range(L):
-        for name in STATE_FACTORS:
+        for name in ("agent_pos", "key_pos"):
             marginals[name][t].index_add_(0, getattr(world, name), state.sum(1))
         # p(action | state, beta, everything seen) is the policy times messages[t+1] of the
         # successor, over messages[t] of the state, up to a scale: hence the normalisations below.
@@ -321,8 +320,8 @@ def _factor_masks(trajectories, mask, argument):
     for name, part in masks.expand(mask, factors).items():
         part = torch.as_tensor(part).cpu()
         if name not in result or part.shape != (N, L) or part.dtype != torch.bool:
-            what = f"{argument} has {part.dtype} of shape {tuple(part.shape)} for {name!r}"
-            raise ValueError(f"{what}; it must be bool, {(N, L)} for each of {', '.join(result)}")
+            found = f"{argument} is {part.dtype} of shape {tuple(part.shape)} for {name!r}"
+            raise ValueError(f"{found}, not bool of shape {(N, L)} for each of {list(result)}")
         result[name] = part
     return result
 

@@ -76,7 +76,7 @@ def main():
         function = globals()[f"measure_{name}"]
         rows = function(runs)
         print_table(function.__doc__, rows)
-        if name in ("steps", "memory", "compile"):  # these have a row for each of the runs
+        if name in ("steps", "memory"):  # these go to the configurations
             for run in runs:
                 results[run] |= rows[run]
         else:
@@ -221,15 +221,8 @@ def measure_growth(runs):
 
 
 def measure_compile(runs):
-    """What torch.compile gains in a step, and what its first steps cost"""
-    rows = {}
-    for name, settings in runs.items():
-        plain, compiled = training(settings), training(settings | {"compile": True})
-        rows[name] = take_turns({"warm_up_s": lambda: steps(compiled, 3)}, 1, warm_up=0)
-        both = {"plain_ms": lambda: steps(plain, 1), "compiled_ms": lambda: steps(compiled, 1)}
-        for column, seconds in take_turns(both, repetitions).items():
-            rows[name][column] = 1000 * seconds
-    return rows
+    """The same steps with torch.compile"""
+    return measure_steps({name: runs[name] | {"compile": True} for name in runs})
 
 
 def measure_throughput(runs):

@@ -201,9 +201,8 @@ def make_dataset(n, seed, size=6):
 def valid_transitions(values, size=6):
     """Which transitions of trajectories its dynamics allow: (N, T-1) bool.
 
-    values: {"agent_pos", "key_pos", "action": (N, T) integer arrays}. Whether the key is held and
-    the door open need not be known: the key is held where the agent is, and its holder passes a
-    closed door as an open one, so all states of the same cells lead to the same cells.
+    values: {"agent_pos", "key_pos", "action": (N, T) integer arrays}. They are enough: the key is
+    held where the agent is, and its holder passes a closed door as an open one.
     """
     world = table(size)
     agent_pos, key_pos, action = (values[name] for name in ("agent_pos", "key_pos", "action"))
@@ -293,13 +292,7 @@ class DoorKey:
         return np.stack(agent + key, axis=-1)
 
 
-def main():
+if __name__ == "__main__":
     env = DoorKeyEnv()
     env.reset(seed=0)
-    print(env.pprint_grid())
-    for size in WALL_X:
-        print(f"size {size}: {len(table(size).states)} reachable states")
-
-
-if __name__ == "__main__":
-    main()
+    print(env.pprint_grid(), f"\n{len(table().states)} reachable states")

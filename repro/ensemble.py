@@ -27,7 +27,6 @@ import run
 study = "minigrid_500"  # a results file of DoorKey
 results = "repro/results"  # the folder of the results files
 runs = "out/runs"  # the folder of the checkpoints
-sequences = 5000  # questions per task
 # --------------------------------------------------------------------------------------------------
 
 
@@ -55,11 +54,12 @@ def main():
     lines = run.read_results(path)
     for task in masks.EIGHT:
         began, row = time.time(), f"random+finetune-{task}"
-        seeds = sorted(line["seed"] for line in lines if line["row"] == row)
+        members = sorted((x for x in lines if x["row"] == row), key=lambda x: x["seed"])
+        seeds = [x["seed"] for x in members]
         settings = {"seeds": seeds, "report_tasks": task}
-        if sequences != 5000:
-            settings["report_sequences"] = sequences
-        if settings in [line["settings"] for line in lines]:
+        # their losses show whether an ensemble was made of these members, or of earlier ones
+        settings["losses"] = [x["results"]["best"]["losses"][task]["loss"] for x in members]
+        if settings in [x["settings"] for x in lines]:
             print(f"{path}: ensemble-{task}: there already")
             continue
         if len(seeds) < 2:
@@ -67,7 +67,8 @@ def main():
             continue
         saved = [checkpoint.read(f"{runs}/{study}/{row}_s{seed}") for seed in seeds]
         network = Ensemble([checkpoint.from_plain(content) for content in saved]).eval()
-        losses = measure.ask(network, saved[0]["config"], [task], sequences)
+        n = members[0]["settings"].get("report_sequences", run.OWN["sequences"])  # questions
+        losses = measure.ask(network, saved[0]["config"], [task], n)
         run.append(path, {
             "row": f"ensemble-{task}",
             "seed": 0,

@@ -111,6 +111,7 @@ FILES = {  # the same; what is read or written is bad here
     "train.py --dataset=replaced.npz --init_from=resume --out_dir=before": ["replaced.npz"],
     "train.py --init_from=resume": ["checkpoint"],
     "train.py --init_from=resume --out_dir=bomb": ["bomb"],
+    "train.py --init_from=resume --out_dir=best_only": ["best_only"],
     "train.py --init_from=finetune:missing.pt": ["missing.pt"],
     "train.py --init_from=finetune:bomb.pkl": ["bomb.pkl"],
     "train.py --init_from=finetune:folder.npz": ["checkpoint"],
@@ -191,6 +192,8 @@ def place(run_warm, toy_data, tmp_path_factory):
         (here / name).mkdir()
         for part in ("best.pt", "ckpt.pt"):
             torch.save(content, here / name / part)
+    (here / "best_only").mkdir()  # weights without what a run needs to go on
+    (here / "best_only" / "ckpt.pt").write_bytes((here / "run" / "best.pt").read_bytes())
     logs = {"bad_log": b"iter,past\n0,fast\n", "empty_log": b"", "binary_log": b"\xff\xfe\0\n\0"}
     for name, content in logs.items():
         (here / name).mkdir()

@@ -294,7 +294,7 @@ def test_importing_prints_nothing_and_hides_nothing_afterwards():
 def test_the_command_compares_with_the_original(run_warm, refused, tmp_path):
     process = run_warm("maze2d.py", "--maze=umaze", "--n=3", "--seed=1", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    assert "3 episodes of maze2d-umaze" in process.stdout and "original" not in process.stdout
+    assert "3 episodes of maze2d-umaze" in process.stdout and "original" in process.stdout
     assert "maze 'tiny' is unknown" in refused(run_warm("maze2d.py", "--maze=tiny", cwd=tmp_path))
 
 

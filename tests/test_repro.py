@@ -356,7 +356,6 @@ def test_an_ensemble_is_of_the_finished_runs_of_its_task(line, tmp_path, run_war
     row = "random+finetune-past"
     line(row)
     flags = ["--study=s", f"--results={tmp_path}/results", f"--runs={tmp_path}/runs"]
-    flags.append("--sequences=24")
     assert "needs two seeds" in run_warm("repro/ensemble.py", *flags, cwd=tmp_path).stdout
     line(row, "--seed=3")
     done = run_warm("repro/ensemble.py", *flags, cwd=tmp_path)
@@ -368,6 +367,10 @@ def test_an_ensemble_is_of_the_finished_runs_of_its_task(line, tmp_path, run_war
     assert members[0]["limit"] == members[1]["limit"]  # they were asked the same
     again = run_warm("repro/ensemble.py", *flags, cwd=tmp_path)
     assert "ensemble-past: there already" in again.stdout
+    line(row, "--learning_rate=3e-3")  # a member is another one now
+    again = run_warm("repro/ensemble.py", *flags, cwd=tmp_path)
+    assert "there already" not in again.stdout and again.returncode == 0
+    assert len(run.read_results(tmp_path / "results" / "s.jsonl")) == 3
 
 
 @needs_d4rl
