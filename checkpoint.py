@@ -171,13 +171,18 @@ def architecture(saved, config, given):
     shape = {name: value for name, value in saved["model_config"].items() if name != "dropout"}
     for name, value in shape.items():
         if name in given and config[name] != value:
-            text = f"{name}={config[name]!r} contradicts the model of {config['init_from']}"
+            where = config["init_from"].removeprefix("finetune:")
+            where = config["out_dir"] if where == "resume" else where
+            text = f"{name}={config[name]!r} contradicts the model in {where}"
             raise ValueError(f"{text}, which has {name}={value!r}")
     return shape
 
 
 def check_resumable(saved, config):
     """Raise ValueError unless a run with these settings can go on from what it saved."""
+    if not isinstance(saved.get("config"), dict) or "optimizer" not in saved:
+        advice = "finetune from it instead"
+        raise ValueError(f"{config['out_dir']} holds weights, but no state to resume: {advice}")
     for name, value in saved["config"].items():
         if name not in MAY_DIFFER and config.get(name) != value:
             text = f"cannot resume {config['out_dir']} with {name}={config.get(name)!r}"

@@ -172,10 +172,11 @@ def describe(names):
 
 
 def one_line_errors():
-    """A user's mistake (ValueError, OSError) ends this script in one line and exit code 1."""
+    """A user's mistake ends this script in one line and exit code 1: no traceback."""
+    mistakes = ValueError, OSError, ModuleNotFoundError
 
     def hook(kind, error, trace):
-        if issubclass(kind, (ValueError, OSError)) and not os.environ.get("TRACEBACK"):
+        if issubclass(kind, mistakes) and not os.environ.get("TRACEBACK"):
             script = os.path.basename(sys.argv[0])
             print(f"{script}: {' '.join(str(error).split())}", file=sys.stderr)
         else:

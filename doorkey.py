@@ -1,6 +1,6 @@
-"""DoorKey: a small MiniGrid world in which an agent fetches a key, opens a door and walks to a goal.
+"""DoorKey: a small MiniGrid world in which an agent fetches a key, opens a door, walks to a goal.
 
-MiniGrid's own engine is the truth: DoorKeyEnv below is an ordinary MiniGrid environment with a fixed
+MiniGrid's own engine is the truth: DoorKeyEnv is an ordinary MiniGrid environment with a fixed
 layout and four moves. It is stepped once in every reachable state (77 of them for size 6), which
 gives a table of transitions. All simulation is then numpy look-ups in that table, many trajectories
 at a time, and bayes.py does exact inference with it.
@@ -104,7 +104,7 @@ class Table(NamedTuple):
 
 @lru_cache
 def table(size=6):
-    """The Table of a size, 6 or 16: MiniGrid stepped in every state. Raises ValueError for others."""
+    """The Table of a size: MiniGrid stepped in every state. Raises ValueError unless 6 or 16."""
     if size not in WALL_X:
         raise ValueError(f"DoorKey has no size {size}; sizes are 6 and 16")
     env = DoorKeyEnv(size)
@@ -253,7 +253,7 @@ class DoorKey:
         self.state = np.full(self.n, state)
 
     def step(self, action):
-        """Move by classes (n,); returns the observation (n, 2) and the reward (n,): steps gained."""
+        """Move by classes (n,); returns the observation (n, 2) and reward (n,): steps gained."""
         before = self.table.distance[self.state]
         self.state = self.table.successor[self.state, action]
         distance = self.table.distance[self.state]
@@ -276,7 +276,7 @@ class DoorKey:
         return np.clip(np.rint(return_to_go + offset), 0, classes - 1).astype(np.int64)
 
     def start_features(self):
-        """(n, 4) coordinates of agent and key, to find training trajectories with a similar start."""
+        """(n, 4) coordinates of agent and key, to find training trajectories like them."""
         return self._coordinates(self.observe())
 
     def dataset_features(self, trajectories):

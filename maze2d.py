@@ -319,8 +319,8 @@ def summarise(trajectories):
     return total.mean(), total.std(), (total / distance).mean(), clipped.mean()
 
 
-# The same of the original's 1,000 episodes in the medium maze, made on MuJoCo 2.1. By a mistake, not
-# repeated here, start velocities grew from episode to episode: expect small differences.
+# The same of the original's 1,000 episodes in the medium maze, made on MuJoCo 2.1. There, by a
+# mistake, start velocities grew from episode to episode: expect small differences.
 ORIGINAL = (2.833, 1.050, 0.898, 0.281)
 
 

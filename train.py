@@ -164,15 +164,16 @@ autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == "b
 # ---- set-up: data and model ----------------------------------------------------------------------
 train, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
 values, lengths = train.tensors(device), torch.as_tensor(train.lengths, device=device)
-shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
 if start is None:
+    shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
     network = model.build(model.ModelConfig(**shape), train.factors)
 elif init_from == "resume":
     checkpoint.check_resumable(start, config)
     # where weights are averaged, training goes on from those that are not
     network = checkpoint.from_plain(start | {"weights": start["raw_weights"] or start["weights"]})
 else:
-    network = checkpoint.from_plain(start | {"model_config": shape})
+    start["model_config"]["dropout"] = dropout
+    network = checkpoint.from_plain(start)
 evaluate.check_fit(network, train, dataset)
 network.to(device).train()
 factors = network.factors

@@ -187,7 +187,7 @@ def test_a_saved_model_decides_its_shape_and_what_was_given_may_not_contradict(d
 
 def test_a_run_goes_on_with_its_own_settings_only():
     before = {"out_dir": "a", "seed": 1, "max_iters": 10, "device": "cpu"}
-    saved = {"config": before}
+    saved = {"config": before, "optimizer": {}}
     checkpoint.check_resumable(saved, before | {"out_dir": "b", "max_iters": 20, "device": "cuda"})
     with pytest.raises(ValueError, match="seed=2.*1"):
         checkpoint.check_resumable(saved, before | {"seed": 2})

@@ -304,6 +304,7 @@ def test_a_missing_package_is_one_sentence_with_the_command(run_warm, refused, t
 
 
 def hide_d4rl():
+    maze2d._packages.cache_clear()
     for name in [name for name in sys.modules if name.startswith("d4rl.")]:
         del sys.modules[name]
     sys.modules["d4rl"] = None  # as if it were not installed
