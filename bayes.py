@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+import configurator
 import doorkey
 import masks
 
@@ -35,7 +36,7 @@ ACTIONS = torch.arange(4)
 TINY = torch.finfo(torch.float64).tiny
 
 
-def posterior(trajectories, see):
+def posterior(trajectories, see, returns=False):
     """The exact marginal of every entry, given everything seen (1 on the value of a seen entry).
 
     trajectories: N DoorKey trajectories of one length L that begin at a start of the world. Only
@@ -43,29 +44,30 @@ def posterior(trajectories, see):
         trajectories need theirs cut as well.
     see: (N, L, 3) bool, or {factor: (N, L) bool}, where absent factors are hidden. Any entries may
         be seen: no start, several returns, anything.
+    returns: answer return_to_go as well, which takes several times as long.
     Returns {factor: (N, L, classes) float64 array} for agent_pos, key_pos and action.
     Raises ValueError for other worlds, malformed masks, and what has probability 0.
     """
     world, evidence = _world(trajectories), _evidence(trajectories, see)
-    asked = [factor for factor in trajectories.factors if factor.group != "RETURN"]
+    asked = [factor for factor in trajectories.factors if factor.group != "RETURN" or returns]
     N, L = evidence["action"].shape
     result = {factor.name: np.empty((N, L, factor.size)) for factor in asked}
-    for chunk in _chunks(world, evidence):
+    for chunk in _chunks(world, evidence, returns):
         messages, log_rows = _backward(world, chunk)
         weight, _ = _weights(chunk, log_rows)  # (n, R)
-        for name, marginal in _forward(world, chunk, messages).items():  # (L, classes, R)
+        for name, marginal in _forward(world, chunk, messages, returns).items():  # (L, classes, R)
             mixture = (marginal @ weight.T).clamp_max(1)  # (L, classes, n); rounding may exceed 1
             result[name][chunk.sequences] = mixture.permute(2, 0, 1).numpy()
     return result
 
 
-def surprisal(trajectories, see):
+def surprisal(trajectories, see, returns=False):
     """A perfect model's loss on each entry: {factor: (N, L) nats}, -log posterior of the truth.
 
     0 for seen entries, inf for the impossible. Arguments and errors as of posterior().
     """
     nats = {}
-    for name, probability in posterior(trajectories, see).items():
+    for name, probability in posterior(trajectories, see, returns).items():
         truth = trajectories.values[name][..., None]
         with np.errstate(divide="ignore"):
             log = np.log(np.take_along_axis(probability, truth, axis=-1)[..., 0])  # (N, L)
@@ -169,15 +171,21 @@ def _backward(world, chunk):
     return messages[::-1], log_scale + (world.prior * message).sum((0, 1)).log()
 
 
-def _forward(world, chunk, messages):
+def _forward(world, chunk, messages, returns=False):
     """The posterior under each hypothesis, or 0 if it is impossible: {factor: (L, classes, R)}."""
     L, R, cells = len(chunk.action), len(chunk.final), len(world.cell_distance)
     classes = {"agent_pos": cells, "key_pos": cells, "action": 4}
+    if returns:  # which one each state has, if the final distance is as supposed: (S, R)
+        classes["return_to_go"] = doorkey.RETURN_CLASSES[world.size]
+        to_go = world.distance[:, None] - chunk.final + doorkey.RETURN_OFFSET[world.size]
+        to_go = to_go.clamp(0, classes["return_to_go"] - 1)  # those beyond it are impossible
     marginals = {name: torch.zeros(L, n, R, dtype=torch.float64) for name, n in classes.items()}
     state = _normalised(world.prior * messages[0])  # p(state at t, beta | everything seen)
     for t in range(L):
         for name in ("agent_pos", "key_pos"):
             marginals[name][t].index_add_(0, getattr(world, name), state.sum(1))
+        if returns:
+            marginals["return_to_go"][t].scatter_add_(0, to_go, state.sum(1))
         # p(action | state, beta, everything seen) is the policy times messages[t+1] of the
         # successor, over messages[t] of the state, up to a scale: hence the normalisations below.
         share, after = state / messages[t].clamp_min(TINY), torch.zeros_like(state)
@@ -227,9 +235,9 @@ def _normalised(weight):
 # Hypotheses: what is seen of a sequence, with a final distance that would explain the returns seen
 
 
-def _chunks(world, evidence):
+def _chunks(world, evidence, returns=False):
     """Split all sequences into Chunks, in order, of about CHUNK numbers per message."""
-    sequence, final = _hypotheses(world, evidence)
+    sequence, final = _hypotheses(world, evidence, returns)
     rows = torch.bincount(sequence)  # (N,) number of hypotheses on each sequence
     number = (rows.cumsum(0) - 1) * world.prior.numel() // CHUNK  # (N,) the chunk each goes to
     sizes = torch.unique_consecutive(number, return_counts=True)[1].tolist()
@@ -245,12 +253,11 @@ def _chunks(world, evidence):
         first, done = stop, end
 
 
-def _hypotheses(world, evidence):
+def _hypotheses(world, evidence, every=False):
     """All pairs of a sequence and a final distance that may explain its returns: two (R,) tensors.
 
-    A sequence without seen returns has one hypothesis, of any (HIDDEN) final distance. Only clear
-    misfits are left out, and where nothing fits one stays: the passes find the rest.
-    """
+        A sequence without seen returns has one hypothesis, of any (HIDDEN) final distance, unless
+    XX"""
     returns, agent = evidence["return_to_go"], evidence["agent_pos"]  # (N, L)
     finals = torch.arange(int(world.distance.max()) + 1)
     distance = (returns - doorkey.RETURN_OFFSET[world.size])[..., None] + finals  # (N, L, finals)
@@ -259,7 +266,7 @@ def _hypotheses(world, evidence):
     fits = torch.where(agent[..., None] == HIDDEN, possible, known)
     fits = (fits | (returns == HIDDEN)[..., None]).all(1)  # (N, finals)
     fits[:, 0] |= ~fits.any(1)
-    asked = (returns != HIDDEN).any(1, keepdim=True)
+    asked = (returns != HIDDEN).any(1, keepdim=True) | every
     sequence, column = torch.cat([~asked, fits & asked], dim=1).nonzero().T
     return sequence, torch.cat([torch.tensor([HIDDEN]), finals])[column]
 
@@ -339,4 +346,5 @@ def main():
 
 
 if __name__ == "__main__":
+    configurator.apply(globals())
     main()

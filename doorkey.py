@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+import configurator
 from data import Factor, Trajectories
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # or MiniGrid's pygame greets on stdout
@@ -250,7 +251,7 @@ class DoorKey:
         if state < 0:
             rule = "both lie left of the wall, on different cells"
             raise ValueError(f"no episode begins with agent_pos={agent}, key_pos={key}: {rule}")
-        self.state = np.full(self.n, state)
+        self.state, self.at_goal = np.full(self.n, state), np.zeros(self.n, dtype=bool)
 
     def step(self, action):
         """Move by classes (n,); returns the observation (n, 2) and reward (n,): steps gained."""
@@ -293,6 +294,7 @@ class DoorKey:
 
 
 if __name__ == "__main__":
+    configurator.apply(globals())
     env = DoorKeyEnv()
     env.reset(seed=0)
     print(env.pprint_grid(), f"\n{len(table().states)} reachable states")

@@ -94,7 +94,8 @@ def limits(trajectories, asked, model_type="unimask"):
         several = (predict.any(-1).sum(1) > 1).any()
         unknown = (see & predict).any() or (model_type == "dt" and several)
         rows = trajectories[np.arange(len(see)) % len(trajectories)]
-        nats = {} if unknown else world.surprisal(rows, see)
+        returns = {"returns": True} if predict[..., masks.RETURN].any() else {}
+        nats = {} if unknown else world.surprisal(rows, see, **returns)
         found[task] = {name: torch.as_tensor(x) for name, x in nats.items()} or None
     return found
 
@@ -120,8 +121,9 @@ def losses(network, asked, exact=None):
                 right = outputs[f.name].argmax(dim=-1) == model.take(values[f.name], at)
                 _, row["factors"][f.name]["accuracy"], _ = pooled({f.name: right}, predict)
         if exact and exact[task]:
-            nats = {name: model.take(exact[task][name], at) for name in entries}
-            gaps = {name: entries[name].double() - nats[name] for name in entries}
+            known = [name for name in entries if name in exact[task]]  # returns only where asked
+            nats = {name: model.take(exact[task][name], at) for name in known}
+            gaps = {name: entries[name].double() - nats[name] for name in known}
             limit_means, row["limit"], _ = pooled(nats, predict)
             _, row["gap"], row["gap_se"] = pooled(gaps, predict)
             for name, mean in limit_means.items():
@@ -206,7 +208,7 @@ def trained_tasks(task):
 
 
 def check_fit(network, trajectories, dataset):
-    """Raise ValueError unless a model can be asked about trajectories: their factors and lengths."""
+    """Raise ValueError unless a model can be asked about trajectories, by factors and lengths."""
     theirs, ours = ([(f.name, f.group, f.kind, f.size) for f in x.factors]
                     for x in (trajectories, network))  # fmt: skip
     if theirs != ours:

@@ -135,6 +135,18 @@ def inverse_dynamics(batch):
     return batch.masks((t == i) | (t == i + 1), False), batch.masks(False, t == i)
 
 
+def return_to_go(batch):
+    """What was it worth? All states and actions are seen, and every return is predicted."""
+    see, predict = batch.masks(True, True), batch.masks(False, False)
+    predict[..., RETURN] = True
+    return see, predict
+
+
+def return_from_start(batch):
+    """How will it end? The first state is seen, and the return at t=0 predicted."""
+    return batch.masks(batch.steps() == 0, False), batch.masks(False, False, first_return=True)
+
+
 def random(batch, first_return=None):
     """Each sequence draws p, then hides each state and each action with probability p.
 
@@ -180,6 +192,9 @@ TASKS = {
     "forward_dynamics": forward_dynamics,
     "backward_dynamics": backward_dynamics,
     "inverse_dynamics": inverse_dynamics,
+    # which need a model that predicts returns (return_weight)
+    "return_to_go": return_to_go,
+    "return_from_start": return_from_start,
     # anything at all
     "random": random,
     "random_bc": partial(random, first_return=False),
@@ -306,7 +321,11 @@ def traits(name, T=10):
     last = torch.where(asked, t, -1).amax(1, keepdim=True)  # (B, 1)
     ahead = (see[..., STATE] & (t > last)) | (see[..., ACTION] & (t >= last))
     later = see[:, 1:, RETURN].any()
-    causal = not predict[..., STATE].any() and (shows_answer or not (ahead.any() or later))
+    causal = (
+        predict[..., ACTION].any()
+        and not predict[..., [STATE, RETURN]].any()
+        and (shows_answer or not (ahead.any() or later))
+    )
     return Traits(bool((asked.sum(1) <= 1).all()), shows_answer, bool(causal))
 
 

@@ -29,7 +29,7 @@ from data import Factor, Trajectories
 # ---- settings ------------------------------------------------------------------------------------
 maze = "medium"  # open, umaze, medium or large
 n = 1000  # demonstrations
-seed = 0
+seed = 0  # of the demonstrations
 # --------------------------------------------------------------------------------------------------
 
 HORIZON = 200  # steps of 0.01 s in every episode; reaching the goal does not end it

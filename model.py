@@ -43,6 +43,7 @@ class ModelConfig:
     differences: bool = False
     tanh_actions: bool = False
     head: str = "mean"
+    return_weight: float = 0.0
 
     def __post_init__(self):
         configurator.check(asdict(self), ALLOWED)
@@ -63,6 +64,7 @@ ALLOWED = {
     "dropout": (0, 1),
     "n_layer": (0, math.inf),
     "fourier_features": (0, 64),
+    "return_weight": (0, math.inf),
 } | dict.fromkeys(("context", "n_head", "n_embd", "n_ff", "max_timestep"), (1, math.inf))
 
 
@@ -245,13 +247,13 @@ class Transformer(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
         self.norm = nn.LayerNorm(config.n_embd) if config.norm == "pre" else nn.Identity()
-        # A token predicts its own factors, but Decision-GPT's state predicts the action, and that is
-        # all that it predicts: its token of the action has been shown it.
+        # A token predicts its own factors. But Decision-GPT's state predicts the action, and that
+        # is all that it predicts: its token of the action has been shown it.
         if self.causal:
             actions = [f for f in factors if f.group == "ACTION"]
             self.asked = [actions if token[0].group == "STATE" else [] for token in tokens]
         else:
-            self.asked = [[f for f in token if f.group != "RETURN"] for token in tokens]
+            self.asked = [predicted(token, config) for token in tokens]
         self.predicted = [f for token in self.asked for f in token]
         sizes = [sum(output_sizes(token, config)) for token in self.asked]
         self.heads = nn.ModuleList([nn.Linear(config.n_embd, n) for n in sizes if n])
@@ -312,7 +314,7 @@ class FeedForwardNet(nn.Module):
     def __init__(self, config, factors):
         super().__init__()
         self.config, self.factors = config, factors
-        self.predicted = [f for f in factors if f.group != "RETURN"]
+        self.predicted = predicted(factors, config)
         self.features = Features(factors, config)
         widths = [self.features.width * config.context] + [config.n_embd] * config.n_layer
         outputs = sum(output_sizes(self.predicted, config)) * config.context
@@ -346,6 +348,11 @@ def tokens_of_a_timestep(config, factors):
         return [[f] for f in factors]
     groups = [[f for f in factors if f.group == g] for g in ("RETURN", "STATE", "ACTION")]
     return [group for group in groups if group]
+
+
+def predicted(factors, config):
+    """Those factors that a model predicts: returns only if they have a weight in the loss."""
+    return [f for f in factors if f.group != "RETURN" or config.return_weight > 0]
 
 
 def sinusoidal(T, d):

@@ -49,6 +49,7 @@ wandb_project = "unimask"
 # data
 dataset = "doorkey"  # a world (doorkey, doorkey16, maze2d-medium, ...), or a file of trajectories
 num_trajectories = 500  # to train on; 0: all there are
+dreams = ""  # a file of trajectories to train on instead, made up from these by dream.py
 fresh = False  # draw fresh trajectories at every step: unlimited data, for worlds only
 data_seed = 0
 # what is hidden
@@ -57,6 +58,7 @@ returns = "unchanged"  # which returns-to-go are shown: masks.RETURN_MODES
 factor_hiding = 0.0  # probability of hiding each factor of a visible token on its own
 state_weight = 1.0  # of the state factors' losses
 action_weight = 1.0
+return_weight = 0.0  # 0: returns are not predicted at all, as published
 # model
 model_type = "unimask"  # or "dt" (Decision-GPT: causal, predicts actions), "nn" (feed-forward net)
 context = 10  # T, timesteps in a window
@@ -113,7 +115,10 @@ def check_settings():
     """Refuse what cannot work before anything is written."""
     configurator.check(config, ALLOWED)
     masks.check(model_type, task, context)
-    masks.draw(task, 1, context, torch.Generator())  # the context may be too short for the task
+    for name in masks.parse(task):
+        _, predict = masks.draw(name, 1, context, torch.Generator())  # refused if T is too short
+        if not return_weight and not predict[..., : masks.RETURN].any():
+            raise ValueError(f"the task {name!r} asks for returns: give them a return_weight")
     rollout.parse_modes(eval_modes)
     if not out_dir:
         raise ValueError("out_dir is empty: it names the folder to write to")
@@ -163,6 +168,8 @@ autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == "b
 
 # ---- set-up: data and model ----------------------------------------------------------------------
 train, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
+if dreams:
+    train = data.normalise(data.Trajectories.load(dreams))
 values, lengths = train.tensors(device), torch.as_tensor(train.lengths, device=device)
 if start is None:
     shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
@@ -177,7 +184,8 @@ else:
 evaluate.check_fit(network, train, dataset)
 network.to(device).train()
 factors = network.factors
-weights = {f.name: state_weight if f.group == "STATE" else action_weight for f in factors}
+of_group = {"STATE": state_weight, "ACTION": action_weight, "RETURN": return_weight}
+weights = {f.name: of_group[f.group] for f in factors}
 optimizer = model.configure_optimizer(network, learning_rate, weight_decay)
 average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
 evaluated = average.module if average else network  # whose losses are measured and kept

@@ -1,9 +1,10 @@
-"""Decision-GPT on DoorKey, behaviour cloning: a causal model that predicts every action from what came before.
+"""Decision-GPT on DoorKey, behaviour cloning: a causal model that predicts every action from what
+came before.
 
     python train.py config/dt_bc.py && python evaluate.py --out_dir=out/dt_bc
 
-0.8 minutes on one core, beside another run. Test loss 1.097 +- 0.001 over 6 seeds; the exact limit is
-1.065 (repro/results/minigrid_500.json).
+0.8 minutes on one core, beside another run. Test loss 1.097 +- 0.001 over 6 seeds; the exact limit
+is 1.065 (repro/results/minigrid_500.json).
 """
 
 out_dir = "out/dt_bc"

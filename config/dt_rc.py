@@ -1,9 +1,10 @@
-"""Decision-GPT on DoorKey, return-conditioned: the return still to go is shown at the first timestep.
+"""Decision-GPT on DoorKey, return-conditioned: the return still to go is shown at the first
+timestep.
 
     python train.py config/dt_rc.py && python evaluate.py --out_dir=out/dt_rc
 
-0.8 minutes on one core, beside another run. Test loss 1.039 +- 0.007 over 6 seeds; the exact limit is
-0.867 (repro/results/minigrid_500.json).
+0.8 minutes on one core, beside another run. Test loss 1.039 +- 0.007 over 6 seeds; the exact limit
+is 0.867 (repro/results/minigrid_500.json).
 """
 
 out_dir = "out/dt_rc"

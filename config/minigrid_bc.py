@@ -1,9 +1,10 @@
-"""Behaviour cloning alone: what one task learns from 500 DoorKey trajectories, to compare with random masking.
+"""Behaviour cloning alone: what one task learns from 500 DoorKey trajectories, to compare with
+random masking.
 
     python train.py config/minigrid_bc.py && python evaluate.py --out_dir=out/minigrid_bc
 
-0.5 minutes on one core, beside another run. Test loss 1.092 +- 0.004 over 6 seeds; the exact limit is
-1.065 (repro/results/minigrid_500.json).
+0.5 minutes on one core, beside another run. Test loss 1.092 +- 0.004 over 6 seeds; the exact limit
+is 1.065 (repro/results/minigrid_500.json).
 """
 
 out_dir = "out/minigrid_bc"

@@ -1,9 +1,10 @@
-"""Forward dynamics alone: the state after a known state and action. What remains is the door, which is not seen.
+"""Forward dynamics alone: the state after a known state and action. What remains is the door, which
+is not seen.
 
     python train.py config/minigrid_forward.py && python evaluate.py --out_dir=out/minigrid_forward
 
-0.6 minutes on one core, beside another run. Test loss 0.004 +- 0.001 over 6 seeds; the exact limit is
-0.000 (repro/results/minigrid_500.json).
+0.6 minutes on one core, beside another run. Test loss 0.004 +- 0.001 over 6 seeds; the exact limit
+is 0.000 (repro/results/minigrid_500.json).
 """
 
 out_dir = "out/minigrid_forward"

@@ -1,9 +1,10 @@
-"""The feed-forward net on DoorKey, behaviour cloning: what attention adds is the difference to minigrid_bc.
+"""The feed-forward net on DoorKey, behaviour cloning: what attention adds is the difference to
+minigrid_bc.
 
     python train.py config/nn_bc.py && python evaluate.py --out_dir=out/nn_bc
 
-0.2 minutes on one core, beside another run. Test loss 1.200 +- 0.004 over 6 seeds; the exact limit is
-1.065 (repro/results/minigrid_500.json).
+0.2 minutes on one core, beside another run. Test loss 1.200 +- 0.004 over 6 seeds; the exact limit
+is 1.065 (repro/results/minigrid_500.json).
 """
 
 out_dir = "out/nn_bc"

@@ -1,9 +1,10 @@
-"""The feed-forward net on DoorKey, random masking: what attention adds is the difference to minigrid_random.
+"""The feed-forward net on DoorKey, random masking: what attention adds is the difference to
+minigrid_random.
 
     python train.py config/nn_random.py && python evaluate.py --out_dir=out/nn_random
 
-0.6 minutes on one core, beside another run. Test losses, mean of 6 seeds: BC 1.292, RC 1.285, goal 1.281,
-waypoint 1.218, past 4.965, future 5.234, forward dynamics 1.663, backward dynamics 2.054
+0.6 minutes on one core, beside another run. Test losses, mean of 6 seeds: BC 1.292, RC 1.285, goal
+1.281, waypoint 1.218, past 4.965, future 5.234, forward dynamics 1.663, backward dynamics 2.054
 (repro/results/minigrid_500.json).
 """
 

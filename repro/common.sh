@@ -1,6 +1,7 @@
 # What the scripts of this folder share. Sourced, not run.
 #
 #   run ROW [config file] [settings]    notes down one line of $STUDY for $seed; nothing runs yet
+#   line WORDS                          notes down any other command
 #   run_all                             runs the lines, JOBS at a time; those that finetune come last
 #   ensemble                            adds the finetuned models of all seeds as one (ensemble.py)
 #   demonstrator                        adds what the maze's demonstrator earns (demonstrator.py)
@@ -42,6 +43,8 @@ run() {
   esac
 }
 
+line() { first="$first$*"$'\n'; }
+
 run_all() {
   local word lines
   for word in $ROWS; do
@@ -49,22 +52,26 @@ run_all() {
   done
   if [ "${LIST:-0}" = 1 ]; then
     printf '%s' "$first$second"
-    exit 0
+    first= second=
+    return 0
   fi
   for lines in "$first" "$second"; do # a line that fails does not stop the others
     if [ -n "$lines" ]; then
       printf '%s' "$lines" | tr '\n' '\0' | xargs -0 -n 1 -P "$JOBS" sh -c || failed=1
     fi
   done
+  first= second=
 }
 
 ensemble() {
+  if [ "${LIST:-0}" = 1 ]; then return 0; fi
   if [ "$(wc -w <<< "$SEEDS")" -gt 1 ]; then
     python repro/ensemble.py --study="$STUDY" --results="$RESULTS" --runs="$RUNS" || failed=1
   fi
 }
 
 demonstrator() {
+  if [ "${LIST:-0}" = 1 ]; then return 0; fi
   if [ "$FRACTION" = 1 ]; then
     python repro/demonstrator.py --study="$STUDY" --results="$RESULTS" --seeds="${SEEDS// /,}" \
       ${TINY:+--episodes=16} || failed=1
@@ -72,5 +79,6 @@ demonstrator() {
 }
 
 draw() {
+  if [ "${LIST:-0}" = 1 ]; then return 0; fi
   python repro/figures.py --study="$1" --results="$RESULTS" --assets="$ASSETS" --parallel="$JOBS" || failed=1
 }

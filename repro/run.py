@@ -34,6 +34,7 @@ row = ""  # what is trained: with the seed it names the line
 results = "repro/results"  # the folder of the results files
 runs = "out/runs"  # the folder of the checkpoints
 steps_times = 1.0  # what max_iters is multiplied by
+ask = False  # only tell, by the exit code, whether there is nothing to do
 checkpoint = False  # make it again if its checkpoint is gone, because another run starts from it
 # how it is measured (measure.py)
 tasks = ""  # questions to ask; empty: all that the model can answer
@@ -57,6 +58,8 @@ def main(arguments):
         Path(config["out_dir"]),
     )
     name = f"{path}: {row}, seed {config['seed']}"
+    if ask:
+        sys.exit(not done(path, config, wanted))
     if done(path, config, wanted):
         print(f"{name}: there already", flush=True)
         return

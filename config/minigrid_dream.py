@@ -1,0 +1,22 @@
+"""One set of weights, trained on nothing but dreams: 50,000 trajectories made up from 500
+demonstrations.
+
+    python train.py config/minigrid_bc.py && python train.py config/minigrid_forward.py
+    python train.py config/dream_returns.py
+    python dream.py --policy=out/minigrid_bc --dynamics=out/minigrid_forward --out=out/dreams.npz
+    python train.py config/minigrid_dream.py && python evaluate.py --out_dir=out/minigrid_dream
+
+`bash repro/dream.sh` does all of it for six seeds. Validation, and so the choice of the checkpoint,
+is on real trajectories.
+"""
+
+out_dir = "out/minigrid_dream"
+dataset = "doorkey"
+dreams = "out/dreams.npz"
+task = "random+all"
+eval_tasks = "all"  # the paper's eight; their sum chooses the checkpoint
+dropout = 0.0
+norm = "pre"
+dtype = "bfloat16"
+max_iters = 8000
+eval_interval = 1000

@@ -1,0 +1,139 @@
+"""Dreams: a policy and a model of the dynamics make up trajectories, any number of them.
+
+    python dream.py --policy=out/policy --dynamics=out/dynamics --returns=out/returns --out=out/d.npz
+    python train.py --task=random+all --dreams=out/d.npz --norm=pre --dropout=0 --max_iters=8000
+
+A small behaviour-cloning model and a small forward-dynamics model, trained on the same few
+demonstrations, are together a simulator. A masked model that is trained on its dreams learns what
+it alone would need many more demonstrations for: that a trajectory goes forward, each state from
+the one before. Nothing of the world itself enters a dream. It starts where a demonstration starts;
+the policy draws each action given all before it, the dynamics draw the next state given this state
+and action. At the end a third model says what return was to come at each timestep.
+Read next: repro/dream.sh. Before this: rollout.py.
+"""
+
+import math
+
+import torch
+from tqdm import tqdm
+
+import checkpoint
+import configurator
+import data
+import rollout
+import worlds
+from evaluate import answer
+
+# ---- settings ------------------------------------------------------------------------------------
+policy = "out/policy"  # a run that clones behaviour. Of several, "a,b,c", each draws its share
+dynamics = "out/dynamics"  # a run (or several) that predicts the next state
+returns = "out/dream_returns"  # a run (or several) trained on the task return_to_go; "": no returns
+n = 50_000  # trajectories to dream
+seed = 0  # of all draws
+out = ""  # the file to write: .npz, or a folder that is mapped into memory when it is loaded
+# --------------------------------------------------------------------------------------------------
+
+
+def dream(networks, starts, length, generator):
+    """Dreamed trajectories {factor: (n, length) or (n, length, k)}, from n start states.
+
+    networks: {"policy", "dynamics", "returns": lists of networks}, of one set of factors.
+    starts: {state factor: (n,) or (n, k)}. generator: torch.Generator on the CPU.
+    """
+    factors = networks["policy"][0].factors
+    states, actions, outcome = ([f for f in factors if f.group == g] for g in data.GROUPS)
+    n = len(starts[states[0].name])
+    values, _ = rollout.blank(factors, n, length)
+    for f in states:
+        values[f.name][:, 0] = starts[f.name]
+    t = torch.arange(length)
+    for now in tqdm(range(length), desc="dreaming", disable=None):
+        seen = mask(states=t <= now, actions=t < now)
+        fill(values, actions, now, networks["policy"], seen, generator)
+        if now + 1 < length:
+            seen = mask(states=t == now, actions=t == now)
+            fill(values, states, now + 1, networks["dynamics"], seen, generator)
+    if networks["returns"]:
+        seen = mask(states=t >= 0, actions=t >= 0)
+        fill(values, outcome, None, networks["returns"], seen, generator, temperature=0.0)
+    return values
+
+
+def mask(states, actions):
+    """(length, 3) what is seen of every trajectory, from masks (length,)."""
+    return torch.stack([states, actions, torch.zeros_like(states)], dim=-1)
+
+
+def fill(values, factors, t, networks, seen, generator, temperature=1.0):
+    """Draw some factors at timestep t (None: at all) from what the networks say, in place.
+
+    seen: (length, 3) what they are shown. To draw from an average of networks is to let one of
+    them, drawn by lot, answer each row.
+    """
+    n, length = len(values[factors[0].name]), len(seen)
+    lot = torch.randperm(n, generator=generator) % len(networks)  # (n,)
+    for number, network in enumerate(networks):
+        rows = (lot == number).nonzero()[:, 0]  # (m,)
+        T = min(network.config.context, length)
+        first = 0 if t is None else max(0, t - T + 1)  # as far back as the context goes
+        window = {name: x[rows, first : first + T] for name, x in values.items()}
+        window["timestep"] = (first + torch.arange(T)).expand(len(rows), T)
+        see = seen[first : first + T].expand(len(rows), T, 3)
+        at = None if t is None else torch.full((len(rows),), t - first)
+        outputs = answer(network, window, see, at)  # {factor: (m, T or 1, ...)}
+        times = torch.arange(length) if t is None else torch.tensor([t])
+        for f in factors:
+            drawn = rollout.draw(f, outputs, temperature, generator)  # (m, T or 1)
+            values[f.name][rows[:, None], times] = drawn
+
+
+def load(text, group, length):
+    """The networks of comma-separated runs and their settings, [(network, settings)].
+
+    Raises ValueError for one that does not predict the group, or sees too little for returns.
+    """
+    found = []
+    for path in filter(None, text.split(",")):
+        network, settings = checkpoint.load(path), checkpoint.read(path)["config"]
+        if not any(f.group == group for f in network.predicted):
+            raise ValueError(f"{path} does not predict the group {group}")
+        if group == "RETURN" and network.config.context < length:
+            raise ValueError(f"{path} sees {network.config.context} of {length} timesteps")
+        found.append((network, settings))
+    return found
+
+
+def main():
+    configurator.check(globals(), {"n": (1, math.inf), "seed": (0, 2**63)})
+    if not out:
+        raise ValueError("--out=FILE.npz says where to write the dreams")
+    settings = checkpoint.read(policy.split(",")[0])["config"]
+    source = settings["dataset"], settings["num_trajectories"], settings["data_seed"]
+    train, _ = worlds.train_and_validation(*source)
+    length, groups = int(train.lengths.max()), ("ACTION", "STATE", "RETURN")
+    texts = {"policy": policy, "dynamics": dynamics, "returns": returns}
+    networks = {}
+    for (name, text), group in zip(texts.items(), groups):
+        runs = load(text, group, length)
+        for network, own in runs:
+            if network.factors != train.factors:
+                raise ValueError(f"{text} has other factors than {source[0]}")
+            if source != (own["dataset"], own["num_trajectories"], own["data_seed"]):
+                raise ValueError(f"{text} was not trained on the demonstrations of {policy}")
+        networks[name] = [network for network, _ in runs]
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(train), (n,), generator=generator)
+    starts = {name: x[rows, 0] for name, x in train.tensors().items()}
+    values = dream(networks, starts, length, generator)
+    arrays = {name: x.numpy() for name, x in values.items()}
+    dreams = data.Trajectories(train.factors, arrays, train.world)
+    dreams.save(out)
+    world = worlds.WORLDS.get(train.world)
+    if world and world.valid:
+        print(f"{world.valid(arrays).mean():.2%} of the transitions are valid")
+    print(f"{worlds.describe(dreams)}\nsaved to {out}")
+
+
+if __name__ == "__main__":
+    configurator.apply(globals())
+    main()
