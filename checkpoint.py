@@ -3,8 +3,8 @@
     network = checkpoint.load("out/run")       # best.pt, or ckpt.pt where no best was kept
 
 A checkpoint holds tensors and plain data only: nothing in it is ever executed. It is whole or not
-there at all, whenever a process or a machine dies. The settings inside a checkpoint are the ones
-that count; config.json beside it is for people. Before this: model.py.
+there at all, whenever a process or a machine dies. The settings inside it are the ones that count;
+config.json beside it is for people. Before this: model.py.
 """
 
 import contextlib
@@ -12,9 +12,7 @@ import csv
 import io
 import json
 import os
-import pickle
 import zipfile
-import zlib
 from dataclasses import asdict
 
 import torch
@@ -22,12 +20,6 @@ import torch
 import configurator
 from data import Factor
 from model import ModelConfig, build
-
-# Everything that torch.load was seen to raise on files that are damaged, or something else.
-UNREADABLE = (
-    RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
-    MemoryError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 def load(path, device="cpu"):
@@ -45,19 +37,16 @@ def load(path, device="cpu"):
 def read(path, device="cpu"):
     """What save() wrote, a dictionary. path: a file, or an out_dir. Raises ValueError as load()."""
     if os.path.isdir(path):
-        names = [n for n in ("best.pt", "ckpt.pt") if os.path.exists(os.path.join(path, n))]
-        if not names:
-            advice = f"train one with train.py --out_dir={path}"
-            raise ValueError(f"there is no checkpoint (best.pt or ckpt.pt) in {path}: {advice}")
-        path = os.path.join(path, names[0])
+        best = os.path.join(path, "best.pt")
+        path = best if os.path.exists(best) else os.path.join(path, "ckpt.pt")
     if not os.path.exists(path):
-        raise ValueError(f"there is no checkpoint {path}")
+        raise ValueError(f"there is no checkpoint {path}: train.py makes one in its --out_dir")
     try:
         with zipfile.ZipFile(path) as file:
             if damaged := file.testzip():  # torch.load takes flipped bits as they are
                 raise ValueError(f"the checksum of its part {damaged} is wrong")
         saved = torch.load(path, map_location=device, weights_only=True)
-    except UNREADABLE as error:
+    except Exception as error:  # a damaged file makes torch.load raise nearly anything
         reason = (str(error).splitlines() or ["empty"])[0]
         raise ValueError(f"{path} is not a whole checkpoint: {reason}") from None
     if not isinstance(saved, dict) or not isinstance(saved.get("model_config"), dict):
@@ -77,7 +66,7 @@ def settings(path):
 
 def save(path, content):
     """Write a dictionary of tensors and plain data: path is then whole, or as it was before."""
-    buffer = io.BytesIO()  # a full disk under torch.save ends in no OSError; under write() it does
+    buffer = io.BytesIO()  # of a full disk write() raises an OSError, and torch.save does not
     torch.save(content, buffer)
     with configurator.whole_file(path) as unfinished, open(unfinished, "wb") as file:
         file.write(buffer.getbuffer())
@@ -100,8 +89,7 @@ def from_plain(saved):
         network.load_state_dict(saved["weights"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        text = f"the checkpoint does not describe a model of this code: {reason}"
-        raise ValueError(text) from None
+        raise ValueError(f"it does not describe a model of this code: {reason}") from None
     return network
 
 
@@ -134,25 +122,23 @@ def save_run(out_dir, plain, state, with_best):
 
     plain: what best.pt holds; state: what a run needs beside it to go on, with the rows of log.csv.
     """
-    text = io.StringIO(newline="")
-    if state["rows"]:
-        writer = csv.DictWriter(text, state["rows"][0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(state["rows"])
+    log = io.StringIO()
+    writer = csv.DictWriter(log, state["rows"][0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(state["rows"])
     try:
         if with_best:
             save(os.path.join(out_dir, "best.pt"), plain)
         save_text(os.path.join(out_dir, "config.json"), json.dumps(plain["config"], indent=1))
-        save_text(os.path.join(out_dir, "log.csv"), text.getvalue())
+        save_text(os.path.join(out_dir, "log.csv"), log.getvalue())
         save(os.path.join(out_dir, "ckpt.pt"), plain | state)
     except OSError as error:
         raise OSError(f"{error}{how_to_go_on(out_dir)}") from None
 
 
 def save_text(path, text):
-    with configurator.whole_file(path) as unfinished:
-        with open(unfinished, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+    with configurator.whole_file(path) as unfinished, open(unfinished, "w") as file:
+        file.write(text)
 
 
 def how_to_go_on(out_dir):
@@ -163,27 +149,24 @@ def how_to_go_on(out_dir):
 
 
 def architecture(saved, config, given):
-    """The settings that a saved model's shape decides, {name: value}.
+    """{name: value} of the settings that a saved model decides: all but dropout.
 
-    Raises ValueError if one of them was given (a set of names) and contradicts it. Dropout may
-    change: no weight depends on it.
+    Raises ValueError if one of them was given (a set of names) and contradicts it.
     """
     shape = {name: value for name, value in saved["model_config"].items() if name != "dropout"}
     for name, value in shape.items():
         if name in given and config[name] != value:
-            where = config["init_from"].removeprefix("finetune:")
-            where = config["out_dir"] if where == "resume" else where
-            text = f"{name}={config[name]!r} contradicts the model in {where}"
-            raise ValueError(f"{text}, which has {name}={value!r}")
+            text = f"{name}={config[name]!r} contradicts the model of init_from"
+            raise ValueError(f"{text}={config['init_from']}, which has {name}={value!r}")
     return shape
 
 
 def check_resumable(saved, config):
     """Raise ValueError unless a run with these settings can go on from what it saved."""
+    out_dir = config["out_dir"]
     if not isinstance(saved.get("config"), dict) or "optimizer" not in saved:
-        advice = "finetune from it instead"
-        raise ValueError(f"{config['out_dir']} holds weights, but no state to resume: {advice}")
+        raise ValueError(f"{out_dir} holds no state to resume, only weights to finetune from")
     for name, value in saved["config"].items():
         if name not in MAY_DIFFER and config.get(name) != value:
-            text = f"cannot resume {config['out_dir']} with {name}={config.get(name)!r}"
+            text = f"cannot resume {out_dir} with {name}={config.get(name)!r}"
             raise ValueError(f"{text}: it was started with {value!r}")

@@ -9,7 +9,6 @@ over files whatever their order. A name that does not exist, or a value of anoth
 in one line: a mistyped experiment must not run. Read next: masks.py.
 """
 
-import ast
 import contextlib
 import difflib
 import os
@@ -33,8 +32,7 @@ RENAMED = {  # an old name of a setting: what it is called now
 def apply(names, argv=None):
     """Override the settings in `names` (a script's globals) in place; return all of them as a dict.
 
-    argv: the command line, by default this process's. --help prints the settings and exits.
-    Exits with one line on stderr and code 1 on a user's mistake.
+    argv: by default this process's. --help prints the settings and exits.
     """
     one_line_errors()
     argv = sys.argv[1:] if argv is None else argv
@@ -48,36 +46,31 @@ def apply(names, argv=None):
 
 def configurable(names):
     """The names that are settings: public, lower-case, and of a plain type."""
-    plain = {name: value for name, value in names.items() if isinstance(value, PLAIN)}
-    return {name: value for name, value in plain.items() if name.islower() and name[0] != "_"}
+    public = {name: value for name, value in names.items() if name.islower() and name[0] != "_"}
+    return {name: value for name, value in public.items() if isinstance(value, PLAIN)}
 
 
 def override(config, argv):
     """A copy of config with the files and flags of argv applied. Raises ValueError on a mistake."""
-    config, defaults = dict(config), dict(config)
-    files = [word for word in argv if not word.startswith("-")]
-    flags = [word for word in argv if word.startswith("-")]
-    for path in files:
+    changed = {}
+    for path in (word for word in argv if not word.startswith("-")):
         for key, value in read_file(path).items():
-            known(key, defaults, path)
-            config[key] = typed(key, value, defaults[key], path)
-    for flag in flags:
+            changed[key] = typed(key, value, default_of(key, config, path), path)
+    for flag in (word for word in argv if word.startswith("-")):
         if not flag.startswith("--") or flag == "--":
             raise ValueError(f"{flag!r} is neither a config file nor of the form --key=value")
         key, equals, text = flag[2:].partition("=")
-        known(key, defaults, "the command line")
-        if not equals and not isinstance(defaults[key], bool):
-            raise ValueError(f"--{key} needs a value: --{key}={defaults[key]}")
-        config[key] = parsed(key, text if equals else "True", defaults[key])
-    return config
+        default = default_of(key, config, "the command line")
+        if not equals and not isinstance(default, bool):
+            raise ValueError(f"--{key} needs a value: --{key}={default}")
+        changed[key] = parsed(key, text if equals else "True", default)
+    return config | changed
 
 
 def given(argv):
     """The names of the settings that the files and flags of argv set."""
     names = {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
-    for path in (word for word in argv if not word.startswith("-")):
-        names |= set(read_file(path))
-    return names
+    return names.union(*(read_file(word) for word in argv if not word.startswith("-")))
 
 
 def read_file(path):
@@ -95,13 +88,13 @@ def read_file(path):
     return {name: value for name, value in names.items() if not name.startswith("__")}
 
 
-def known(key, defaults, where):
-    """Raise ValueError, naming what may be meant, if the key is not a setting."""
-    if key in defaults:
-        return
-    near = difflib.get_close_matches(key, defaults, n=1, cutoff=0.5)
+def default_of(key, config, where):
+    """A setting's default. Raises ValueError, naming what may be meant, if there is none."""
+    if key in config:
+        return config[key]
+    near = difflib.get_close_matches(key, config, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    if key in RENAMED and (RENAMED[key] in defaults or ".py" in RENAMED[key]):
+    if key in RENAMED and (RENAMED[key] in config or ".py" in RENAMED[key]):
         hint = f"; it is now {RENAMED[key]!r}"
     raise ValueError(f"{where}: there is no setting {key!r}{hint}")
 
@@ -120,19 +113,16 @@ def typed(key, value, default, where):
 
 def parsed(key, text, default):
     """A flag's text as a value of its setting's type."""
-    if text.lower() == "none" and default is None:
+    if default is None and text.lower() == "none":
         return None
     if isinstance(default, bool):
-        if text.lower() not in BOOLEANS:
-            raise ValueError(f"--{key}={text!r} should be True or False")
-        return BOOLEANS[text.lower()]
-    for kind in (int, float) if default is None else (type(default),):
+        if text.lower() in BOOLEANS:
+            return BOOLEANS[text.lower()]
+        raise ValueError(f"--{key}={text!r} should be True or False")
+    for kind in (int, float, str) if default is None else (type(default),):
         with contextlib.suppress(ValueError):
             return kind(text)
-    if default is None:
-        return text
-    kind = type(default).__name__
-    raise ValueError(f"--{key}={text!r} should be of type {kind}, like {default!r}")
+    raise ValueError(f"--{key}={text!r} should be of type {kind.__name__}, like {default!r}")
 
 
 def check(settings, allowed):
@@ -141,42 +131,37 @@ def check(settings, allowed):
     allowed: {name: the texts to choose from, or numbers (low, high): low <= value < high}.
     """
     for name, values in allowed.items():
-        value = settings[name]
-        if isinstance(values[0], str):
+        value, low, high = settings[name], values[0], values[-1]
+        if isinstance(low, str):
             if value not in values:
                 raise ValueError(f"{name}={value!r} is not one of {', '.join(values)}")
-        elif not values[0] <= value < values[1]:
-            low, high = values
+        elif not low <= value < high:
             upper = "" if high == float("inf") else f" and below {high}"
             raise ValueError(f"{name}={value!r} must be a number of at least {low}{upper}")
 
 
 def describe(names):
     """What --help prints: the script's docstring, and each setting with its comment."""
+    settings, parts, heading = configurable(names), [names["__doc__"]], ""
     with open(names["__file__"], encoding="utf-8") as file:
-        text = file.read()
-    lines, settings, parts = text.splitlines(), configurable(names), [names["__doc__"]]
-    for statement in ast.parse(text).body:
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-        if not isinstance(target, ast.Name) or target.id not in settings:
-            continue
-        comment = lines[statement.end_lineno - 1][statement.end_col_offset :].strip(" #")
-        above, line = [], statement.lineno - 2
-        while lines[line].startswith("# ") and not lines[line].startswith("# --"):
-            above.insert(0, lines[line].strip("# "))
-            line -= 1
-        # a comment above several settings is a heading: it belongs to them all
-        parts += [f"\n{' '.join(above)}"] if above else []
-        parts.append(f"  --{target.id}={settings[target.id]}".ljust(34) + f" {comment}".rstrip())
+        lines = file.read().splitlines()
+    for line in lines:
+        name, _, rest = line.partition(" = ")
+        if name in settings:
+            # a comment above several settings is a heading: it belongs to them all
+            parts += ["\n" + heading.strip()] if heading else []
+            flag, comment = f"--{name}={settings[name]}", rest.partition("  # ")[2]
+            parts.append(f"  {flag:32s} {comment}".rstrip())
+        above = line.startswith("# ") and not line.startswith("# --")
+        heading = heading + line[1:] if above else ""
     return "\n".join(parts)
 
 
 def one_line_errors():
     """A user's mistake ends this script in one line and exit code 1: no traceback."""
-    mistakes = ValueError, OSError, ModuleNotFoundError
 
     def hook(kind, error, trace):
-        if issubclass(kind, mistakes) and not os.environ.get("TRACEBACK"):
+        if issubclass(kind, (ValueError, OSError, ModuleNotFoundError)):
             script = os.path.basename(sys.argv[0])
             print(f"{script}: {' '.join(str(error).split())}", file=sys.stderr)
         else:

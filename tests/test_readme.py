@@ -211,7 +211,7 @@ class Place:
         return []
 
 
-WRITTEN = ("def make_dataset", "def every_other")
+WRITTEN = ("from data import Factor", "def every_other")
 
 
 def small_mazes():
