@@ -153,7 +153,8 @@ def architecture(saved, config, given):
 
     Raises ValueError if one of them was given (a set of names) and contradicts it.
     """
-    shape = {name: value for name, value in saved["model_config"].items() if name != "dropout"}
+    shape = asdict(ModelConfig()) | saved["model_config"]  # older models lack the newest settings
+    del shape["dropout"]
     for name, value in shape.items():
         if name in given and config[name] != value:
             text = f"{name}={config[name]!r} contradicts the model of init_from"

@@ -74,6 +74,8 @@ def fill(values, factors, t, networks, seen, generator, temperature=1.0):
     lot = torch.randperm(n, generator=generator) % len(networks)  # (n,)
     for number, network in enumerate(networks):
         rows = (lot == number).nonzero()[:, 0]  # (m,)
+        if not len(rows):
+            continue
         T = min(network.config.context, length)
         first = 0 if t is None else max(0, t - T + 1)  # as far back as the context goes
         window = {name: x[rows, first : first + T] for name, x in values.items()}
@@ -87,44 +89,49 @@ def fill(values, factors, t, networks, seen, generator, temperature=1.0):
             values[f.name][rows[:, None], times] = drawn
 
 
-def load(text, group, length):
-    """The networks of comma-separated runs and their settings, [(network, settings)].
+def load(text, group, train, source):
+    """The networks of comma-separated runs, all trained on the same demonstrations.
 
-    Raises ValueError for one that does not predict the group, or sees too little for returns.
+    source: (dataset, num_trajectories, data_seed) of these. Raises ValueError for one that was
+    trained on others, does not predict the group, or sees too little to tell a return.
     """
-    found = []
+    networks, length = [], int(train.lengths.max())
     for path in filter(None, text.split(",")):
-        network, settings = checkpoint.load(path), checkpoint.read(path)["config"]
+        network, own = checkpoint.load(path), checkpoint.settings(path)
+        if network.factors != train.factors:
+            raise ValueError(f"{path} has other factors than {source[0]}")
         if not any(f.group == group for f in network.predicted):
             raise ValueError(f"{path} does not predict the group {group}")
+        if own.get("fresh") or source != source_of(own):
+            raise ValueError(f"{path} was not trained on the demonstrations of {policy}")
         if group == "RETURN" and network.config.context < length:
             raise ValueError(f"{path} sees {network.config.context} of {length} timesteps")
-        found.append((network, settings))
-    return found
+        networks.append(network)
+    return networks
+
+
+def source_of(settings):
+    """What names the demonstrations that a run was trained on."""
+    return settings["dataset"], settings["num_trajectories"], settings["data_seed"]
 
 
 def main():
     configurator.check(globals(), {"n": (1, math.inf), "seed": (0, 2**63)})
     if not out:
         raise ValueError("--out=FILE.npz says where to write the dreams")
-    settings = checkpoint.read(policy.split(",")[0])["config"]
-    source = settings["dataset"], settings["num_trajectories"], settings["data_seed"]
+    source = source_of(checkpoint.settings(policy.split(",")[0]))
     train, _ = worlds.train_and_validation(*source)
-    length, groups = int(train.lengths.max()), ("ACTION", "STATE", "RETURN")
-    texts = {"policy": policy, "dynamics": dynamics, "returns": returns}
-    networks = {}
-    for (name, text), group in zip(texts.items(), groups):
-        runs = load(text, group, length)
-        for network, own in runs:
-            if network.factors != train.factors:
-                raise ValueError(f"{text} has other factors than {source[0]}")
-            if source != (own["dataset"], own["num_trajectories"], own["data_seed"]):
-                raise ValueError(f"{text} was not trained on the demonstrations of {policy}")
-        networks[name] = [network for network, _ in runs]
+    networks = {
+        "policy": load(policy, "ACTION", train, source),
+        "dynamics": load(dynamics, "STATE", train, source),
+        "returns": load(returns, "RETURN", train, source),
+    }
+    if not networks["dynamics"]:
+        raise ValueError("--dynamics=RUN names what predicts the next state")
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(train), (n,), generator=generator)
     starts = {name: x[rows, 0] for name, x in train.tensors().items()}
-    values = dream(networks, starts, length, generator)
+    values = dream(networks, starts, int(train.lengths.max()), generator)
     arrays = {name: x.numpy() for name, x in values.items()}
     dreams = data.Trajectories(train.factors, arrays, train.world)
     dreams.save(out)

@@ -220,6 +220,14 @@ def check_fit(network, trajectories, dataset):
         raise ValueError(f"{counts}, and {dataset} has trajectories of {longest} timesteps")
 
 
+def check_asked(network, asked):
+    """Raise ValueError if a task asks for nothing that the model predicts."""
+    for task, (_, _, predict) in asked.items():
+        predict = masks.expand(predict, network.factors)
+        if not any(predict[f.name].any() for f in network.predicted):
+            raise ValueError(f"{task} asks for what this model does not predict, such as returns")
+
+
 def save_json(path, content):
     """Write beside and rename, so that a reader never sees half a file."""
     with configurator.whole_file(path) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
@@ -238,6 +246,7 @@ def main():
     kind, context = network.config.model_type, network.config.context
     names = chosen_tasks(tasks, kind, trajectories.world, trained["task"], context)
     asked = questions(trajectories, names, sequences, context, seed)
+    check_asked(network, asked)
     results = losses(network, asked, limits(trajectories, asked, kind))
     print(table(results, published_row() if dataset == "doorkey" else None))
     if leaks(results):

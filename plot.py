@@ -4,13 +4,11 @@
     python plot.py --figure=posterior --out_dir=out/minigrid_infinite
 
 Probability is colour, from light to dark along one perceptually uniform map, so that a print in
-grey says as much. DoorKey: grids of where agent and key may be, and a square for the action, whose
-four triangles are its directions. Maze2D: the fan of sampled paths, coloured by time.
-A new world is drawn by one function here, and a line in answer(). Before this: sample.py.
+grey says as much. A new world is drawn by one function here, and a line in answer().
+Before this: sample.py.
 """
 
 import csv
-import itertools
 import math
 import os
 
@@ -71,8 +69,7 @@ def curves(folders):
     logs = [read_log(folder) for folder in folders]
     skipped = ("iter", "lr", "train_loss")
     tasks = [name for name in logs[0][0] if name not in skipped and not name.endswith("_gap")]
-    columns = min(4, len(tasks))
-    lines = math.ceil(len(tasks) / columns)
+    columns, lines = min(4, len(tasks)), math.ceil(len(tasks) / 4)
     size = (2.9 * columns, 2.2 * lines + 0.3)
     fig, axes = plt.subplots(lines, columns, figsize=size, squeeze=False)
     for ax, name in zip(axes.flat, tasks):
@@ -98,18 +95,15 @@ def draw_curve(ax, name, folders, logs):
         label = os.path.basename(os.path.normpath(folder))
         ax.plot(steps, values, style, color=color, linewidth=1.8, label=label)
         later += values[1:] or values
-    low, high = min(later), max(later)
     last = logs[0][-1]
     if last.get(f"{name}_gap"):
         limit = float(last[name]) - float(last[f"{name}_gap"])
         ax.axhline(limit, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
-        text = f"exact limit {limit:.2f}"
-        where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
         font = {"ha": "right", "va": "top", "color": GREY, "fontsize": 8}
-        ax.annotate(text, (1, limit), (0, -3), **where, **font)
-        low = min(low, limit)
-    room = max(high - low, 1e-3)
-    ax.set_ylim(low - 0.2 * room, high + 0.25 * room)
+        ax.text(1, limit, f"exact limit {limit:.2f}", transform=ax.get_yaxis_transform(), **font)
+        later.append(limit)
+    room = max(max(later) - min(later), 1e-3)
+    ax.set_ylim(min(later) - 0.2 * room, max(later) + 0.25 * room)
     ax.set_title(name.replace("_", " "))
     ax.grid(axis="y", color="0.92")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k
@@ -119,7 +113,7 @@ def read_log(folder):
     """The rows of a run's log.csv as dictionaries of text. Raises ValueError if there are none."""
     path = os.path.join(folder, "log.csv")
     if not os.path.exists(path):
-        raise ValueError(f"there is no {path}: train with train.py --out_dir={folder} first")
+        raise ValueError(f"there is no {path}: train.py writes it")
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -172,9 +166,8 @@ def posterior(folder):
     one = tests[[trajectory]]
     see, _ = masks.draw(task, 1, doorkey.LENGTH, torch.Generator())
     exact, outputs = bayes.posterior(one, see), evaluate.answer(network, one.tensors(), see)
-    states = ("agent_pos", "key_pos")
-    sources = {"exact": {name: exact[name] for name in states}}
-    sources["model"] = {name: outputs[name].softmax(dim=-1) for name in states}
+    del exact["action"]  # states only
+    sources = {"exact": exact, "model": {name: y.softmax(dim=-1) for name, y in outputs.items()}}
     path, see = os.path.join(folder, "posterior.png"), masks.expand(see, one.factors)
     draw_doorkey(path, one.tensors(), see, sources, one.tensors())
 
@@ -187,8 +180,8 @@ def shares(drawn, known, like):
     """{factor: (1, steps, classes)}: how often each class was drawn, 0 for what was not."""
     found = {}
     for name, answer in like.items():
-        one_hot = torch.nn.functional.one_hot(drawn[name].long(), answer.shape[-1])
-        found[name] = one_hot.double().mean(dim=0, keepdim=True) * known[name][:, None]
+        hits = drawn[name][..., None] == torch.arange(answer.shape[-1])  # (n, steps, classes)
+        found[name] = hits.double().mean(dim=0, keepdim=True) * known[name][:, None]
     return found
 
 
@@ -199,28 +192,30 @@ def draw_doorkey(path, values, see, sources, truth=None):
     """
     drawable = ("agent_pos", "key_pos", "action")
     names = [name for name in drawable if all(name in source for source in sources.values())]
-    panels = list(itertools.product(names, sources))
+    panels = [(name, who) for name in names for who in sources]
     T, moving = see[names[0]].shape[1], path.endswith(".gif")
-    columns = len(sources) if moving else T
-    inches, lines = (2, len(names)) if moving else (1.1, len(panels))
-    fig, ax = plt.subplots(figsize=(inches * columns + 1.6, inches * lines + 0.6))
+    columns = 1 if moving else T
+    fig, ax = plt.subplots(figsize=(1.1 * columns + 1.6, 1.1 * len(panels) + 0.6))
 
-    def draw_panel(x, y, name, who, t):
-        shown, table = bool(see[name][0, t]), np.asarray(sources[who][name][0])
-        nothing = shown or t >= len(table)  # what is seen has a mark instead
-        table = np.zeros(table.shape[-1]) if nothing else table[t]
-        value = int((values if shown else truth)[name][0, t]) if shown or truth else None
-        draw = draw_action if name == "action" else draw_grid
-        draw(ax, table, (x, y), value, SEEN if shown else TRUTH)
-        ax.set(xlim=(-0.02, 1.12 * columns), ylim=(y + 1.02, -0.02), aspect="equal")  # y: down
+    def draw_column(t, x=0.0):
+        ax.text(x + 0.5, -0.06, f"t = {t}", ha="center")
+        for i, (name, who) in enumerate(panels):
+            y = 1.09 * i + 0.1 * (i // len(sources))  # a gap between factors
+            if x == 0:
+                text = f"{name.removesuffix('_pos')}\n{who}"
+                ax.text(-0.06, y + 0.5, text, ha="right", va="center")
+            shown, table = bool(see[name][0, t]), np.asarray(sources[who][name][0])
+            nothing = shown or t >= len(table)  # what is seen has a mark instead
+            table = np.zeros(table.shape[-1]) if nothing else table[t]
+            value = int((values if shown else truth)[name][0, t]) if shown or truth else None
+            draw = draw_action if name == "action" else draw_grid
+            draw(ax, table, (x, y), value, SEEN if shown else TRUTH)
+        ax.set(xlim=(-0.02, 1.09 * columns), ylim=(y + 1.02, -0.02), aspect="equal")  # y: down
 
     def draw_frame(t):
         ax.clear()
         ax.set_axis_off()
-        for i, (name, who) in enumerate(panels):
-            x, y = 1.12 * (i % columns), 1.2 * (i // columns)
-            ax.text(x, y - 0.04, f"{name.removesuffix('_pos')} at t = {t}, {who}")
-            draw_panel(x, y, name, who, t)
+        draw_column(t)
 
     key = {"shrink": 0.7, "aspect": 40, "pad": 0.01, "label": "probability"}
     fig.colorbar(ScalarMappable(cmap=PROBABILITY), ax=ax, **key).outline.set_edgecolor(GREY)
@@ -230,13 +225,8 @@ def draw_doorkey(path, values, see, sources, truth=None):
     if moving:
         return animate(fig, draw_frame, range(T), path, seconds=0.7)
     ax.set_axis_off()
-    for i, (name, who) in enumerate(panels):
-        y = 1.09 * i + 0.1 * (i // len(sources))  # a gap between factors
-        ax.text(-0.06, y + 0.5, f"{name.removesuffix('_pos')}\n{who}", ha="right", va="center")
-        for t in range(T):
-            draw_panel(1.09 * t, y, name, who, t)
-            if i == 0:
-                ax.text(1.09 * t + 0.5, -0.06, f"t = {t}", ha="center")
+    for t in range(T):
+        draw_column(t, 1.09 * t)
     save(fig, path)
 
 
@@ -276,7 +266,7 @@ def draw_action(ax, probability, corner=(0, 0), action=None, mark=SEEN):
 
 
 def draw_maze2d(path, maze, asked, answers, drawn, known, truth):
-    """Sampled paths in the maze, coloured by time; short ones close up as well."""
+    """Sampled paths in the maze, coloured by time; short ones are drawn close up."""
     if drawn:
         fan = drawn["position"][:FAN].numpy()  # (n, steps, 2)
         fan = np.where(known["position"][:, None], fan, np.nan)  # others were not filled in
@@ -286,58 +276,43 @@ def draw_maze2d(path, maze, asked, answers, drawn, known, truth):
     seen = asked.values["position"][0][asked.see["position"][0]].numpy()  # (m, 2)
     real = np.empty((0, 2)) if truth is None else truth["position"][0].numpy()
     places = np.concatenate([fan.reshape(-1, 2), seen, real])
-    places = places[~np.isnan(places).any(axis=1)]
-    if not len(places):
+    if np.isnan(places).all() or not len(places):
         return print("no picture: no position is seen or filled in")
-    low, high = places.min(axis=0), places.max(axis=0)
-    panels = 1 if (high - low).max() > 1.5 else 2  # metres
-    fig, axes = plt.subplots(1, panels, figsize=(4.2 * panels + 1.3, 4.9), squeeze=False)
-    fig.get_layout_engine().set(h_pad=0.1)
-    axes, lines = axes[0], []
-    for ax in axes:
-        draw_walls(ax, maze)
-        faint = max(0.25, len(fan) ** -0.5)
-        lines.append(LineCollection([], cmap=TIME, linewidth=1.2, alpha=faint))
-        ax.add_collection(lines[-1])
-        if len(real):
-            ax.plot(*real.T, "--", color="black", linewidth=1.2, label="what really happened")
-        ax.plot(*seen.T, **SEEN, zorder=4, label="seen")
-        draw_goal(ax, asked, drawn)
-    axes[0].set_title(f"{title} in the maze {maze!r}")
-    if panels == 2:
+    fig, ax = plt.subplots(figsize=(5.5, 4.9))
+    draw_walls(ax, maze)
+    low, high = np.nanmin(places, axis=0), np.nanmax(places, axis=0)
+    if (high - low).max() < 1.5:  # metres
         (x, y), half = (low + high) / 2, max(0.15, 0.6 * (high - low).max())
-        axes[1].set(xlim=(x - half, x + half), ylim=(y - half, y + half), ylabel="")
-        axes[1].set_title("close up")
+        ax.set(xlim=(x - half, x + half), ylim=(y - half, y + half))
+        title += ", close up,"
+    ax.set_title(f"{title} in the maze {maze!r}")
+    lines = LineCollection([], cmap=TIME, linewidth=1.2, alpha=max(0.25, len(fan) ** -0.5))
+    ax.add_collection(lines)
+    if len(real):
+        ax.plot(*real.T, "--", color="black", linewidth=1.2, label="what really happened")
+    ax.plot(*seen.T, **SEEN, zorder=4, label="seen")
+    if (shown := asked.see["goal"][0]).any():
+        star = SEEN | {"marker": "*", "markersize": 14, "zorder": 4}
+        ax.plot(*asked.values["goal"][0][shown][-1], **star, label="goal, seen")
+    elif drawn and (wanted := asked.predict["goal"][0]).any():
+        goals = drawn["goal"][:FAN, wanted.nonzero()[-1, 0]]
+        ax.plot(*goals.T, "+", color="black", markersize=6, label="goals, sampled")
     pieces = np.stack([fan[:, :-1], fan[:, 1:]], axis=2)  # (n, steps - 1, 2 ends, 2)
     seconds = 0.01 * np.arange(1, fan.shape[1])
 
     def show_until(t):
-        for collection in lines:
-            collection.set_segments(pieces[:, :t].reshape(-1, 2, 2))
-            collection.set_array(np.tile(seconds[:t], len(fan)))
-            collection.set_clim(0, 0.01 * fan.shape[1])
+        lines.set_segments(pieces[:, :t].reshape(-1, 2, 2))
+        lines.set_array(np.tile(seconds[:t], len(fan)))
 
     show_until(fan.shape[1])
-    bar = fig.colorbar(lines[0], ax=axes, shrink=0.6, aspect=40, pad=0.01, label="time [s]")
+    lines.set_clim(0, 0.01 * fan.shape[1])
+    bar = fig.colorbar(lines, shrink=0.6, aspect=40, pad=0.01, label="time [s]")
     bar.solids.set_alpha(1)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    fig.legend(loc="outside lower center", ncols=4)
     if path.endswith(".png"):
         return save(fig, path)
     steps = np.unique(np.linspace(1, fan.shape[1], FRAMES).astype(int))
     animate(fig, show_until, steps, path, seconds=0.1)
-
-
-def draw_goal(ax, asked, drawn):
-    """A star at the goal if it is seen, otherwise a small cross at each sampled one."""
-    shown = asked.see["goal"][0]
-    if shown.any():
-        goal = asked.values["goal"][0][shown][-1].numpy()
-        star = SEEN | {"marker": "*", "markersize": 14, "zorder": 4}
-        ax.plot(*goal, **star, label="goal, seen")
-    elif drawn and asked.predict["goal"][0].any():
-        last = asked.predict["goal"][0].nonzero()[-1, 0]
-        goals = drawn["goal"][:FAN, last].numpy()
-        ax.plot(*goals.T, "+", color="black", markersize=6, label="goals, sampled")
 
 
 def draw_walls(ax, maze):

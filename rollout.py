@@ -2,10 +2,10 @@
 
     python rollout.py --out_dir=out/maze2d_bc --episodes=1000      # also writes rollouts.json there
 
-At each step the model sees a window of the last T timesteps, and is asked for the action now. What
-else it sees is the mode: nothing more (bc), or the return still to go (rc); past actions as well,
-or only states (bc_states, rc_states). A condition can show more, such as a state ahead to be
-reached. Before this: worlds.py, which has the environments. Read next: sample.py.
+At each step the model sees a window of the last T timesteps, and is asked for the action now. The
+mode says what it sees: past states and actions (bc), and the return still to go (rc); or only
+states (bc_states, rc_states). A condition can show more, such as a state ahead to be reached.
+Before this: worlds.py, which has the environments. Read next: sample.py.
 """
 
 import math
@@ -44,8 +44,8 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
     condition: (values, see) of one window, {factor: (1, T) or (1, T, k)}: what is known ahead.
         Seen actions are carried out as they are; the world's states replace seen ones.
     horizon: steps to play; None: the environment's.
-    Returns {factor: (n, horizon) or (n, horizon, k)}, what happened, and the rewards (n, horizon)
-    in float64, zeros where an episode was over.
+    Returns {factor: (n, horizon) or (n, horizon, k)}, what happened, and float64 rewards
+    (n, horizon), zeros where an episode was over.
     """
     n, T, factors = env.n, network.config.context, network.factors
     horizon, temperature = horizon or env.horizon, temperature if generator else 0.0
@@ -100,10 +100,10 @@ def blank(factors, n, length, condition=None):
     """Values {factor: (n, length) or (n, length, k)} and what is known of them (n, length)."""
     values, known = {}, {}
     for f in factors:
-        categorical = f.kind == "categorical"
-        shape = (n, length) if categorical else (n, length, f.size)
-        values[f.name] = torch.zeros(shape, dtype=torch.int64 if categorical else torch.float32)
         known[f.name] = torch.zeros(n, length, dtype=torch.bool)
+        values[f.name] = known[f.name].long()
+        if f.kind == "continuous":
+            values[f.name] = torch.zeros(n, length, f.size)
         if condition:
             given, seen = (part[f.name] for part in condition)  # (1, T) or (1, T, k); (1, T)
             values[f.name][:, : given.shape[1]] = given
@@ -114,8 +114,7 @@ def blank(factors, n, length, condition=None):
 def target_returns(env, train, factor=1.2):
     """(n,) targets: the return of the training trajectory with the nearest start, times `factor`.
 
-    A return below 0 is divided by it, so that the target is always better than what was shown.
-    Source: Uni[MASK], appendix.
+    A return below 0 is divided by it: a target is always better. Source: Uni[MASK], appendix.
     """
     starts = torch.as_tensor(env.start_features()).double()  # (n, features)
     own = torch.as_tensor(env.dataset_features(train)).double()  # (N, features)
@@ -138,21 +137,16 @@ def measure(
     action = next(f for f in network.factors if f.group == "ACTION")
     for mode in modes:
         env = worlds.stage(dataset, env_id, episodes, seed, network.factors)
-        targets = None
-        if mode.startswith("rc") and target_return is None:
+        targets = None if target_return is None else np.full(episodes, float(target_return))
+        if mode.startswith("rc") and targets is None:
             targets = target_returns(env, train)
-        elif mode.startswith("rc"):
-            targets = np.full(episodes, float(target_return))
         generator = torch.Generator().manual_seed(seed) if action.kind == "categorical" else None
         _, rewards = play(network, env, mode, targets, generator)
-        measures = {"return": rewards.sum(axis=1)} | env.report()
-        results[mode] = {name: mean_and_error(x) for name, x in measures.items()}
+        results[mode] = {}
+        for name, x in ({"return": rewards.sum(axis=1)} | env.report()).items():  # x: (n,)
+            error = x.std() / math.sqrt(len(x))
+            results[mode][name] = {"mean": float(x.mean()), "sem": float(error)}
     return results
-
-
-def mean_and_error(x):
-    """{"mean", "sem"}: the mean of some episodes (n,) and its standard error."""
-    return {"mean": float(x.mean()), "sem": float(x.std() / math.sqrt(len(x)))}
 
 
 def parse_modes(text):
@@ -168,13 +162,12 @@ def main():
     if target_return is not None and not math.isfinite(target_return):
         raise ValueError(f"target_return={target_return} must be a number")
     torch.set_num_threads(threads or torch.get_num_threads())
-    network = checkpoint.load(out_dir, device)
-    trained = checkpoint.settings(out_dir)
-    dataset, source = trained["dataset"], (trained["num_trajectories"], trained["data_seed"])
+    network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
+    source = [trained[key] for key in ("dataset", "num_trajectories", "data_seed")]
     asked = parse_modes(modes)
-    train, _ = worlds.train_and_validation(dataset, *source)
+    train, _ = worlds.train_and_validation(*source)
     game = train, episodes, ROLLOUT_SEED, asked, target_return, env
-    played = measure(network, dataset, *game)
+    played = measure(network, source[0], *game)
     for mode, row in played.items():
         parts = [f"{name} {x['mean']:.3f} +- {x['sem']:.3f}" for name, x in row.items()]
         print(f"{mode:10s} {', '.join(parts)}")

@@ -7,11 +7,10 @@
 Known values come from a held-out trajectory, or from --given. Marginals take one forward pass.
 Joint samples are filled in entry by entry, each conditioned on those before it, so the product of
 the probabilities met on the way is the likelihood of the whole, by the chain rule. A perfect model
-would find the same in every order: how far apart they are tells how consistent a model is.
-
-Read next: plot.py, which draws the answers. Before this: masks.py, model.py.
+would find the same in every order. Before this: masks.py, model.py. Read next: plot.py.
 """
 
+import contextlib
 import difflib
 import math
 import os
@@ -79,9 +78,10 @@ def query(values, factors, see="", predict="", task="", given="", generator=None
     values = {name: x.clone() for name, x in values.items()}
     shown = {f.name: torch.zeros(B, T, dtype=torch.bool) for f in factors}
     wanted = {name: mask.clone() for name, mask in shown.items()}
-    for text, marked in ((see, shown), (predict, wanted)):
-        for name, t in parse(text, factors, T):
-            marked[name][:, t] = True
+    for name, t in parse(see, factors, T):
+        shown[name][:, t] = True
+    for name, t in parse(predict, factors, T):
+        wanted[name][:, t] = True
     for (name, t), value in parse(given, factors, T, with_values=True).items():
         values[name][:, t], shown[name][:, t] = torch.tensor(value), True
     if task:
@@ -132,11 +132,10 @@ def marginals(network, values, see):
 def sample(network, asked, n, generator, order="forward", temperature=1.0, unit="factor"):
     """n joint samples of what a query wants, given what it sees, for each of its B rows.
 
-    generator: torch.Generator on the CPU. order: one of ORDERS; "random" draws one for each sample,
-    "confidence" fills in the entry of lowest entropy next. temperature: divides logits (and a
-    Gaussian's log-density); 0: the most probable values. unit: fill in a "factor" at a time, or all
-    states of a timestep ("token"), as if they were independent: for models trained without
-    factor_hiding, which never met half a token.
+    order: one of ORDERS; "random" draws one for each sample, "confidence" fills in the entry of
+    lowest entropy next. temperature: divides logits; 0: the most probable values. unit: fill in a
+    "factor" at a time, or all states of a timestep ("token"), as if they were independent: for
+    models trained without factor_hiding, which never met half a token.
     Returns {factor: (B, n, T) or (B, n, T, k)} with what was not wanted as it was, and each
     sample's log-probability (B, n) in nats, at temperature 1 (NaN where there are only means).
     Raises ValueError as check(), and for n or a temperature out of range.
@@ -167,13 +166,14 @@ def fill(network, asked, order, unit, generator, temperature):
     """
     check(network, asked, order, unit)
     values, see = ({name: x.clone() for name, x in part.items()} for part in asked[:2])
-    # forward in time, and at each timestep the state before the action that answers it
+    # at each timestep the state before the action that answers it
     factors = sorted(network.predicted, key=lambda f: ("RETURN", "STATE", "ACTION").index(f.group))
     wanted = torch.stack([asked.predict[f.name] for f in factors], dim=2)  # (B, T, F)
     B, T, F = wanted.shape
     rows, total = torch.arange(B), torch.zeros(B, dtype=torch.float64)
     rank = torch.arange(T * F).double().expand(B, -1).view(B, T, F)  # the lowest is filled in next
-    rank = -rank if order == "backward" else rank
+    if order == "backward":
+        rank = -rank
     if order == "random":
         rank = torch.rand(B, T, F, generator=generator)
     while wanted.any():
@@ -227,9 +227,8 @@ def parse(text, factors, T, with_values=False):
     while text.strip() and position <= len(text):
         item, part = ITEM[with_values].match(text, position), None  # part: the one being read
         try:
-            for name in item.groupdict():
-                if item[name] is None:
-                    raise ValueError(f"expected {PARTS[name]}")
+            if missing := [PARTS[name] for name, text in item.groupdict().items() if text is None]:
+                raise ValueError(f"expected {missing[0]}")
             part = "name"
             names, value = known.get(item["name"]), None
             if not names:
@@ -252,23 +251,20 @@ def parse(text, factors, T, with_values=False):
         except ValueError as error:
             at = item.start(part) if part else item.end()
             here = f"character {at + 1}" if at < len(text) else "the end"
-            sentence = f"malformed query at {here} of {text!r}: {error}"
-            raise ValueError(f"{sentence}; example: {EXAMPLE[with_values]!r}") from None
+            example = f"example: {EXAMPLE[with_values]!r}"
+            raise ValueError(f"malformed query at {here} of {text!r}: {error}; {example}") from None
         position = item.end() + 1
     return entries
 
 
 def parse_timesteps(text, T):
     """The timesteps of an index or a slice, as Python reads them. Raises ValueError."""
-    try:
+    with contextlib.suppress(ValueError, TypeError, IndexError):
         bounds = [int(part) if part.strip() else None for part in text.split(":")]
-        chosen = range(T)[slice(*bounds)] if ":" in text else [range(T)[bounds[0]]]
-    except (ValueError, TypeError, IndexError):
-        chosen = []
-    if not chosen:
-        rule = f"outside of {T} timesteps, or not like [3], [-1] or [1:9:2]"
-        raise ValueError(f"[{' '.join(text.split())}] is {rule}")
-    return chosen
+        if chosen := range(T)[slice(*bounds)] if ":" in text else [range(T)[bounds[0]]]:
+            return chosen
+    rule = f"outside of {T} timesteps, or not like [3], [-1] or [1:9:2]"
+    raise ValueError(f"[{' '.join(text.split())}] is {rule}")
 
 
 def parse_value(text, factor):
@@ -310,8 +306,8 @@ def main():
     if world:
         drawn, rewards = play(network, asked, held_out.world, generator)
         known = {name: torch.ones(rewards.shape[1], dtype=torch.bool) for name in known}
-        earned = f"mean return {rewards.sum(axis=1).mean():.3f}"
-        print(f"{len(rewards)} completions with the world's own dynamics: {earned}")
+        earned = rewards.sum(axis=1).mean()
+        print(f"{len(rewards)} completions with the world's own dynamics: mean return {earned:.3f}")
         tell_arrivals(drawn, asked, network.factors)
         window = one_window(held_out, min(rewards.shape[1], held_out.lengths[trajectory]))
     elif samples:
@@ -342,7 +338,9 @@ def exact_posterior(facts, trajectories, asked):
     whole = data.Trajectories(trajectories.factors, values, trajectories.world)
     if not facts or not facts.posterior or whole.lengths[0] < trajectories.lengths[0]:
         raise ValueError("exact=True: only whole trajectories of DoorKey have an exact posterior")
-    posterior = facts.posterior(whole, asked.see)
+    returns = [f.name for f in trajectories.factors if f.group == "RETURN"]
+    wanted = any(asked.predict[name].any() for name in returns)
+    posterior = facts.posterior(whole, asked.see, **({"returns": True} if wanted else {}))
     return {name: torch.as_tensor(p) for name, p in posterior.items()}
 
 

@@ -115,10 +115,12 @@ def check_settings():
     """Refuse what cannot work before anything is written."""
     configurator.check(config, ALLOWED)
     masks.check(model_type, task, context)
-    for name in masks.parse(task):
-        _, predict = masks.draw(name, 1, context, torch.Generator())  # refused if T is too short
+    for name in masks.parse(task):  # refused if the context is too short for one of them
+        see, predict = masks.draw(name, 100, context, torch.Generator(), returns=returns)
         if not return_weight and not predict[..., : masks.RETURN].any():
             raise ValueError(f"the task {name!r} asks for returns: give them a return_weight")
+        if model_type != "dt" and (see & predict).any():
+            raise ValueError(f"returns={returns!r} shows what the task {name!r} asks for")
     rollout.parse_modes(eval_modes)
     if not out_dir:
         raise ValueError("out_dir is empty: it names the folder to write to")
@@ -126,6 +128,8 @@ def check_settings():
         checkpoint.claim(out_dir, overwrite)
     if keep_best == "return" and not eval_rollouts:
         raise ValueError("keep_best='return' needs eval_rollouts, the episodes of an evaluation")
+    if fresh and dreams:
+        raise ValueError("fresh trajectories, or dreams: train on one or the other")
     if fresh:
         worlds.find(dataset)
     if eval_rollouts:
@@ -181,7 +185,8 @@ elif init_from == "resume":
 else:
     start["model_config"]["dropout"] = dropout
     network = checkpoint.from_plain(start)
-evaluate.check_fit(network, train, dataset)
+evaluate.check_fit(network, train, dreams or dataset)
+evaluate.check_fit(network, validation, dreams or dataset)
 network.to(device).train()
 factors = network.factors
 of_group = {"STATE": state_weight, "ACTION": action_weight, "RETURN": return_weight}
@@ -209,6 +214,7 @@ if not set(choosing) <= set(tasks):
     raise ValueError(f"best_tasks={best_tasks!r} are not all among the evaluated {tasks}")
 mask_seed = evaluate.VALIDATION_SEED
 questions = evaluate.questions(validation, tasks, eval_sequences, context, mask_seed)
+evaluate.check_asked(network, questions)
 limits = evaluate.limits(validation, questions, model_type)
 
 

@@ -9,6 +9,7 @@ Read next: evaluate.py, rollout.py. Before this: doorkey.py, maze2d.py, data.py.
 """
 
 import functools
+import math
 from typing import Callable, NamedTuple
 
 import gymnasium
@@ -42,33 +43,27 @@ class World(NamedTuple):
     test: int  # trajectories of the test set, made with another seed
     environment: Callable = None  # (n, seed) -> n episodes in lockstep, as GymEnv
     tasks: tuple = ()  # that are evaluated beside the paper's eight
-    posterior: Callable = None  # (trajectories, see) -> {factor: (N, L, classes)}, exact
+    # Exact answers. With returns=True, which is only given where returns are asked for, of them too.
+    posterior: Callable = None  # (trajectories, see) -> {factor: (N, L, classes)}
     surprisal: Callable = None  # (trajectories, see) -> {factor: (N, L) nats}, the exact limit
     valid: Callable = None  # ({factor: (N, T)}) -> (N, T-1) bool, transitions that can happen
 
 
 def doorkey_world(size):
-    return World(
-        functools.partial(doorkey.make_dataset, size=size),
-        total=2000,
-        validation=1000,
-        test=1000,
-        environment=functools.partial(doorkey.DoorKey, size=size),
-        posterior=bayes.posterior,
-        surprisal=bayes.surprisal,
-        valid=functools.partial(doorkey.valid_transitions, size=size),
-    )
+    make = functools.partial(doorkey.make_dataset, size=size)
+    environment = functools.partial(doorkey.DoorKey, size=size)
+    valid = functools.partial(doorkey.valid_transitions, size=size)
+    counts = {"total": 2000, "validation": 1000, "test": 1000}
+    exact = {"posterior": bayes.posterior, "surprisal": bayes.surprisal}
+    return World(make, **counts, environment=environment, valid=valid, **exact)
 
 
 def maze_world(maze):
-    return World(
-        functools.partial(maze2d.make_dataset, maze=maze),
-        total=1000,
-        validation=30,
-        test=100,
-        environment=lambda n, seed: maze2d.Maze2D(maze, n, seed, torch.get_num_threads()),
-        tasks=("behavior_cloning_states", "reward_conditioned_states"),
-    )
+    make = functools.partial(maze2d.make_dataset, maze=maze)
+    environment = lambda n, seed: maze2d.Maze2D(maze, n, seed, torch.get_num_threads())
+    tasks = "behavior_cloning_states", "reward_conditioned_states"
+    counts = {"total": 1000, "validation": 30, "test": 100}
+    return World(make, **counts, environment=environment, tasks=tasks)
 
 
 WORLDS = {
@@ -81,11 +76,6 @@ WORLDS = {
 }
 
 
-def make(name, n, seed):
-    """n fresh trajectories of a world. Raises ValueError if there is no such world."""
-    return find(name).make(n, seed)
-
-
 def find(name):
     """The World of a name. Raises ValueError if there is none."""
     if name not in WORLDS:
@@ -93,13 +83,16 @@ def find(name):
     return WORLDS[name]
 
 
+def make(name, n, seed):
+    """n fresh trajectories of a world. Raises ValueError as find()."""
+    return find(name).make(n, seed)
+
+
 def environment(name, n, seed):
     """n episodes of a world to play in. Raises ValueError if there is no such environment."""
-    world = WORLDS.get(name)
-    if world is None or world.environment is None:
-        able = [name for name, world in WORLDS.items() if world.environment]
-        raise ValueError(f"{name!r} is no world to play in; worlds are {', '.join(able)}")
-    return world.environment(n, seed)
+    if not find(name).environment:
+        raise ValueError(f"{name!r} is no world to play in")
+    return WORLDS[name].environment(n, seed)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -113,8 +106,7 @@ def train_and_validation(dataset, num_trajectories, seed):
     1,000) validates, and as many before it are the test set. num_trajectories=0: all that are left.
     The training set comes with its statistics (normalise). Raises ValueError if there are too few.
     """
-    if num_trajectories < 0:
-        raise ValueError(f"num_trajectories={num_trajectories} must be 0 (all) or more")
+    configurator.check({"num_trajectories": num_trajectories}, {"num_trajectories": (0, math.inf)})
     if dataset in WORLDS:
         world = WORLDS[dataset]
         total = max(world.total, num_trajectories + world.validation)
@@ -125,9 +117,8 @@ def train_and_validation(dataset, num_trajectories, seed):
         held_out = tenth(everything)
         left = len(everything) - 2 * held_out
     if left < max(num_trajectories, 1):
-        rest = f"{left} beside those for validation and test"
-        text = f"{dataset} has {len(everything)} trajectories, {rest}: not {num_trajectories}"
-        raise ValueError(text)
+        text = f"{dataset} has {len(everything)} trajectories, {left} beside those for validation"
+        raise ValueError(f"{text} and test: not {num_trajectories}")
     return data.normalise(everything[: num_trajectories or left]), everything[-held_out:]
 
 
@@ -144,7 +135,7 @@ def evaluation_set(dataset, num_trajectories, data_seed, split):
 
 def load(dataset):
     """Trajectories of a user's file. Raises ValueError if it is neither a file nor a world."""
-    if not dataset.endswith(".npz") and dataset not in WORLDS and "/" not in dataset:
+    if not dataset.endswith(".npz") and "/" not in dataset:
         names = ", ".join(WORLDS)
         raise ValueError(f"dataset {dataset!r} is neither a world ({names}) nor a file of them")
     return data.Trajectories.load(dataset)
@@ -162,11 +153,9 @@ def tenth(trajectories):
 class GymEnv:
     """n episodes of any Gymnasium environment, each until it ends or its time limit cuts it off.
 
-    An episode that is over earns nothing any more, whatever its copy goes on to do. The same seed
-    gives the same episodes. Continuous actions are clipped to the bounds of the action space.
-    factors: the model's; the observations must be its states ("observation", or a dictionary's
-    keys), its action the environment's. Raises ValueError if they are not, or if there is no such
-    environment, or none with a time limit. Environments of other packages are named module:ID.
+    env_id: an environment with a time limit; those of other packages are named module:ID.
+    factors: the model's. Its states are the observations ("observation", or a dictionary's keys).
+    Raises ValueError if they do not fit. The same seed gives the same episodes.
 
     horizon: the time limit in steps; over: (n,) bool; action_bounds: two (k,) tensors.
     """
@@ -178,8 +167,7 @@ class GymEnv:
         try:
             self._envs = gymnasium.make_vec(str(env_id), num_envs=n, vectorization_mode="sync")
         except (gymnasium.error.Error, ImportError) as error:
-            text = f"there is no environment {env_id!r} to play in: {error}"
-            raise ValueError(text) from None
+            raise ValueError(f"there is no environment {env_id!r}: {error}") from None
         self._check(env_id)
         action = self._envs.single_action_space
         if isinstance(action, Box):
@@ -190,18 +178,15 @@ class GymEnv:
         """Raise ValueError unless there is a time limit and the spaces are the model's factors."""
         self.horizon = self._envs.envs[0].spec.max_episode_steps
         if not self.horizon:
-            text = f"{env_id} has no time limit (max_episode_steps), so its episodes may never end"
-            raise ValueError(text)
+            raise ValueError(f"{env_id} has no time limit, so its episodes may never end")
         space = self._envs.single_observation_space
         spaces = dict(space) if isinstance(space, Dict) else {"observation": space}
         spaces["action"] = self._envs.single_action_space
         theirs = {name: kind_and_size(space) for name, space in spaces.items()}
         ours = {f.name: (f.kind, f.size) for f in self.factors if f.group != "RETURN"}
         if ours.keys() != theirs.keys() or not all(fits(ours[k], theirs[k]) for k in ours):
-            have, want = (
-                ", ".join(f"{name} ({kind} {size})" for name, (kind, size) in part.items())
-                for part in (theirs, ours)
-            )
+            listed = lambda part: ", ".join(f"{name} ({k} {n})" for name, (k, n) in part.items())
+            have, want = listed(theirs), listed(ours)
             raise ValueError(f"{env_id} has {have}; the model was trained on {want}")
 
     def reset(self):
@@ -212,10 +197,10 @@ class GymEnv:
         return self.observe()
 
     def step(self, actions):
-        """actions: (n,) classes or (n, k) numbers. Returns observe() and the rewards (n,)."""
+        """actions: (n,) classes or (n, k), clipped to bounds. Returns observe(), rewards (n,)."""
         if isinstance(self._envs.single_action_space, Box):
             actions = np.clip(actions, *(bound.numpy() for bound in self.action_bounds))
-        # the vector environment restarts those that are over; they earn nothing here
+        # the vector environment restarts episodes that are over: they earn nothing any more
         self._observation, rewards, terminated, truncated, _ = self._envs.step(actions)
         rewards = np.where(self.over, 0.0, rewards)
         self.length += ~self.over
@@ -235,7 +220,7 @@ class GymEnv:
 
     def encode_return(self, return_to_go, t):
         """(n, 2) values of the factor return_to_go at timestep t, as importing.py makes it."""
-        if not any((f.group, f.kind, f.size) == ("RETURN", "continuous", 2) for f in self.factors):
+        if ("RETURN", "continuous", 2) not in [(f.group, f.kind, f.size) for f in self.factors]:
             modes = "play modes bc and bc_states"
             raise ValueError(f"the model knows no return_to_go as importing.py makes it: {modes}")
         return np.stack([return_to_go, np.full(self.n, t)], axis=1).astype(np.float32)
@@ -270,8 +255,7 @@ def kind_and_size(space):
 
 def fits(ours, theirs):
     """Whether a model's factor fits a space. Classes that the data happen to lack do no harm."""
-    larger = ours[0] == theirs[0] == "categorical" and ours[1] < theirs[1]
-    return ours == theirs or larger
+    return ours == theirs or (ours[0] == theirs[0] == "categorical" and ours[1] < theirs[1])
 
 
 def stage(dataset, env_id, n, seed, factors):
@@ -279,8 +263,8 @@ def stage(dataset, env_id, n, seed, factors):
     if env_id:
         return GymEnv(env_id, n, seed, factors)
     if dataset not in WORLDS:
-        advice = "name a Gymnasium environment (--env=Hopper-v5)"
-        raise ValueError(f"dataset {dataset!r} names no world to play in; {advice}")
+        text = f"dataset {dataset!r} names no world to play in"
+        raise ValueError(f"{text}; name a Gymnasium environment (--env=Hopper-v5)")
     return environment(dataset, n, seed)
 
 
@@ -289,26 +273,20 @@ def describe(trajectories):
     lengths, valid = trajectories.lengths, trajectories.valid()
     steps = f"{lengths.min()} to {lengths.max()} steps, {lengths.sum()} in all"
     lines = [f"{len(trajectories)} trajectories of {steps}"]
-    for factor in trajectories.factors:
-        array, unit = trajectories.values[factor.name], "classes"
-        where = valid
-        if factor.kind == "continuous":
-            where, unit = valid[..., None], "dimensions"
-        low = array.min(where=where, initial=array.flat[0])
-        high = array.max(where=where, initial=array.flat[0])
-        about = f"{factor.name:14s} {factor.group:7s} {f'{factor.size} {unit}':14s}"
-        lines.append(f"  {about} from {low:.4g} to {high:.4g}")
-        if factor.group == "RETURN" and factor.kind == "continuous":
+    between = lambda x: f"from {x.min():.4g} to {x.max():.4g}"
+    for f in trajectories.factors:
+        array = trajectories.values[f.name]
+        size = f"{f.size} {'dimensions' if f.kind == 'continuous' else 'classes'}"
+        lines.append(f"  {f.name:14s} {f.group:7s} {size:14s} {between(array[valid])}")
+        if f.group == "RETURN" and f.kind == "continuous":
             total = array[:, 0, 0].astype(np.float64)
-            low, high = total.min(), total.max()
-            lines.append(f"  return: {total.mean():.4g} on average, from {low:.4g} to {high:.4g}")
+            lines.append(f"  return: {total.mean():.4g} on average, {between(total)}")
     return "\n".join(lines)
 
 
 def main():
     if file:
-        print(describe(data.Trajectories.load(file)))
-        return
+        return print(describe(data.Trajectories.load(file)))
     configurator.check(globals(), {"n": (1, 2**31), "seed": (0, 2**63)})
     if not out:
         raise ValueError("--out=FILE.npz says where to write the trajectories")

@@ -116,7 +116,7 @@ def test_posterior_equals_enumeration(size, T, pairs):
     for per_factor in (False, True):
         trajectories = short(T, pairs // 2, seed=1 + per_factor, size=size)
         see = random_see(rng, pairs // 2, T, per_factor)
-        posterior = bayes.posterior(trajectories, see)
+        posterior = bayes.posterior(trajectories, see, returns=True)
         log_likelihood = bayes.log_likelihood(trajectories, see)
         see = by_factor(see)
         assert (~see["agent_pos"][:, 0]).any() and (see["return_to_go"].sum(axis=1) > 1).any()
@@ -124,7 +124,7 @@ def test_posterior_equals_enumeration(size, T, pairs):
             agree = agreeing(paths, trajectories.values, see, n)
             total = weight[agree].sum()
             assert abs(log_likelihood[n] - np.log(total)) < 1e-6
-            for name in FACTORS[:3]:
+            for name in FACTORS:
                 found, path = posterior[name][n], paths[name][agree]
                 for t in range(T):
                     exact = np.bincount(path[:, t], weight[agree], minlength=found.shape[-1])
@@ -166,12 +166,44 @@ def test_samples_agree_with_marginals_and_can_happen():
     trajectories = doorkey.make_dataset(6, seed=9)
     see = random_see(np.random.default_rng(3), 6, 10, per_factor=True)
     samples = bayes.sample(trajectories, see, torch.Generator().manual_seed(1), n)
-    for name, exact in bayes.posterior(trajectories, see).items():
+    for name, exact in bayes.posterior(trajectories, see, returns=True).items():
         frequency = (samples[name][..., None] == np.arange(exact.shape[-1])).mean(axis=1)
         assert (np.abs(frequency - exact) <= 5 * np.sqrt(exact * (1 - exact) / n) + 3 / n).all()
     first = {name: values[:, 0] for name, values in samples.items()}
     whole = Trajectories(trajectories.factors, first)
     assert np.isfinite(bayes.log_likelihood(whole, np.ones((6, 10, 3), dtype=bool))).all()
+
+
+@pytest.mark.parametrize("size, n", [(6, 40), (16, 2)])
+def test_returns_are_answered_too_if_asked(size, n):
+    trajectories, T = doorkey.make_dataset(n, seed=10, size=size), doorkey.LENGTH
+    see = random_see(np.random.default_rng(4), n, T, per_factor=True)
+    see["return_to_go"][0] = False  # whoever sees none has many hypotheses only now
+    without, found = (bayes.posterior(trajectories, see, returns) for returns in (False, True))
+    assert set(without) == set(FACTORS[:3]) and set(found) == set(FACTORS)
+    for name, exact in without.items():
+        np.testing.assert_allclose(found[name], exact, rtol=0, atol=1e-12)
+    worth = found["return_to_go"]
+    assert worth.shape == (n, T, doorkey.RETURN_CLASSES[size])
+    np.testing.assert_allclose(worth.sum(axis=-1), 1, atol=1e-12)
+    truth = trajectories.values["return_to_go"]
+    of_truth = np.take_along_axis(worth, truth[..., None], -1)[..., 0]
+    assert (of_truth[see["return_to_go"]] > 1 - 1e-12).all() and of_truth.min() > 0
+    nats = bayes.surprisal(trajectories, see, returns=True)["return_to_go"]
+    np.testing.assert_allclose(nats, -np.log(of_truth), atol=1e-9)
+    everything = np.ones((n, T, 3), dtype=bool)
+    everything[..., masks.RETURN] = False
+    nats = bayes.surprisal(trajectories, everything, returns=True)
+    assert all(x.max() < 1e-12 for x in nats.values()), "states and actions leave no doubt"
+
+
+def test_what_a_start_is_worth_is_a_mean_over_trajectories():
+    """Of nothing at all, the posterior of returns is their distribution in the data."""
+    n, nothing = 4000, np.zeros((1, 10, 3), dtype=bool)
+    given = doorkey.make_dataset(n, seed=16)
+    (exact,) = bayes.posterior(given[:1], nothing, returns=True)["return_to_go"]  # (10, 17)
+    shares = (given.values["return_to_go"][..., None] == np.arange(17)).mean(axis=0)
+    assert (np.abs(shares - exact) <= 5 * np.sqrt(exact * (1 - exact) / n) + 3 / n).all()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -250,10 +282,10 @@ def test_any_mask_has_a_limit_and_the_posterior_is_calibrated():
 def test_results_do_not_depend_on_chunks_or_on_the_kind_of_mask(monkeypatch):
     trajectories = doorkey.make_dataset(50, seed=13)
     see = random_see(np.random.default_rng(7), 50, 10, per_factor=False)
-    whole = bayes.posterior(trajectories, see)
+    whole = bayes.posterior(trajectories, see, returns=True)
     monkeypatch.setattr(bayes, "CHUNK", 1)
-    for same in (see, torch.from_numpy(see), by_factor(see)):
-        for name, probability in bayes.posterior(trajectories, same).items():
+    for same, returns in ((see, True), (torch.from_numpy(see), False), (by_factor(see), False)):
+        for name, probability in bayes.posterior(trajectories, same, returns).items():
             np.testing.assert_allclose(probability, whole[name], rtol=0, atol=1e-12)
 
 
@@ -261,8 +293,11 @@ def test_hidden_values_are_not_read():
     trajectories = doorkey.make_dataset(20, seed=14)
     see = random_see(np.random.default_rng(8), 20, 10, per_factor=True)
     scrambled = {name: np.where(see[name], array, 0) for name, array in trajectories.values.items()}
-    whole = bayes.posterior(trajectories, see)
-    for name, found in bayes.posterior(Trajectories(trajectories.factors, scrambled), see).items():
+    whole, other = (
+        bayes.posterior(Trajectories(trajectories.factors, values), see, returns=True)
+        for values in (trajectories.values, scrambled)
+    )
+    for name, found in other.items():
         np.testing.assert_array_equal(found, whole[name])
 
 

@@ -66,6 +66,8 @@ REFERENCE = {
     "forward_dynamics": lambda T: [({(S, i), (A, i)}, {(S, i + 1)}) for i in range(T - 1)],
     "backward_dynamics": lambda T: [({(S, i), (A, i - 1)}, {(S, i - 1)}) for i in range(1, T)],
     "inverse_dynamics": lambda T: [({(S, i), (S, i + 1)}, {(A, i)}) for i in range(T - 1)],
+    "return_to_go": lambda T: [(everything(T)[0], {(R, t) for t in range(T)})],
+    "return_from_start": lambda T: [({(S, 0)}, START)],
     "dt_bc": lambda T: [everything(T)],
     "dt_rc": lambda T: [everything(T, START)],
     "dt_bc_states": lambda T: [everything(T, (), (S,))],
@@ -145,10 +147,10 @@ def test_a_context_of_one_timestep_is_enough_where_the_task_fits_and_refused_els
 
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("task", [*REFERENCE, *RANDOM, "span", "past+future", "span(2,4)"])
-def test_nothing_seen_is_predicted_and_never_a_return(task, balanced):
+def test_nothing_seen_is_predicted_and_returns_by_tasks_of_their_own_alone(task, balanced):
     generator = torch.Generator().manual_seed(1)
     see, predict = masks.draw(task, 200, 7, generator, balanced=balanced)
-    assert predict.any() and not predict[..., R].any()
+    assert predict.any() and predict[..., R].any() == task.startswith("return_")
     assert (see & predict).any() == (task in ("dt_bc", "dt_rc"))
 
 
@@ -301,6 +303,8 @@ TRAITS = {  # by hand: does it predict a single timestep, show its own answers, 
     "forward_dynamics": Traits(True, False, False),
     "backward_dynamics": Traits(True, False, False),
     "inverse_dynamics": Traits(True, False, False),
+    "return_to_go": Traits(False, False, False),
+    "return_from_start": Traits(True, False, False),
     "random": Traits(False, False, False),
     "random_bc": Traits(False, False, False),
     "random_rc": Traits(False, False, False),

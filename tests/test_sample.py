@@ -34,12 +34,14 @@ class Stub(torch.nn.Module):
 class ExactModel(Stub):
     """Answers as a perfect model would: with the logarithm of the exact posterior."""
 
-    def __init__(self):
+    def __init__(self, returns=False):
         super().__init__(FACTORS, T)
+        self.returns = returns
+        self.predicted = FACTORS if returns else self.predicted
 
     def forward(self, values, see, at=None):
         given = Trajectories(FACTORS, {f.name: values[f.name].numpy() for f in FACTORS})
-        posterior = bayes.posterior(given, see)
+        posterior = bayes.posterior(given, see, self.returns)
         return {name: model.take(torch.as_tensor(p).log(), at) for name, p in posterior.items()}
 
 
@@ -139,6 +141,37 @@ def test_the_chain_rule_is_exact_in_every_order(trajectories, text, generator):
         # because moves are certain
         nats = sample.log_likelihood(ExactModel(), asked, "forward", "token")
         np.testing.assert_allclose(nats, exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", sample.ORDERS)
+def test_a_return_is_asked_for_like_anything_else(trajectories, order, generator):
+    """Of a model that predicts returns: marginals, samples and likelihoods."""
+    network, some = ExactModel(returns=True), trajectories[:1]
+    asked = ask(some, see="state[0]", predict="return[0], state[9], return[9]")
+    sample.check(network, asked, order)
+    posterior = bayes.posterior(some, asked.see, returns=True)
+    found = sample.marginals(network, asked.values, asked.see)["return_to_go"]
+    np.testing.assert_allclose(found, posterior["return_to_go"], atol=1e-6)
+    whole = {name: asked.see[name] | asked.predict[name] for name in asked.see}
+    exact = bayes.log_likelihood(some, whole) - bayes.log_likelihood(some, asked.see)
+    nats = sample.log_likelihood(network, asked, order, "factor", generator)
+    np.testing.assert_allclose(nats, exact, atol=1e-6)
+    drawn, _ = sample.sample(network, asked, 300, generator, order)
+    for t in (0, 9):
+        assert variation(drawn["return_to_go"][0, :, t], posterior["return_to_go"][0, t]) < 0.12
+
+
+def test_by_default_returns_are_wanted_of_who_predicts_them(trajectories):
+    network = ExactModel(returns=True)
+    asked = ask(trajectories[:3], see="state[:], action[:]", predicted=network.predicted)
+    assert asked.predict["return_to_go"].all()
+    # they follow from the rest
+    assert sample.log_likelihood(network, asked).abs().max() < 1e-6
+    with pytest.raises(ValueError, match="nothing is left"):
+        ask(trajectories[:3], see="state[:], action[:]", predicted=ExactModel().predicted)
+    sample.check(network, ask(trajectories[:3], task="return_to_go"))
+    with pytest.raises(ValueError, match="not return_to_go"):
+        sample.check(ExactModel(), ask(trajectories[:3], task="return_to_go"))
 
 
 def test_rows_may_ask_for_different_entries(trajectories):

@@ -45,6 +45,7 @@ def runs(tmp_path_factory):
     here = tmp_path_factory.mktemp("sample")
     demonstrations = doorkey.make_dataset(40, seed=0)
     found = {"doorkey": save_run(here / "doorkey", "doorkey", demonstrations)}
+    found["worth"] = save_run(here / "worth", "doorkey", demonstrations, return_weight=1.0)
     found["dt"] = save_run(here / "dt", "doorkey", demonstrations, model_type="dt")
     own = renamed(demonstrations)
     own.save(str(here / "own.npz"))
@@ -106,6 +107,23 @@ def test_episodes_are_played_and_animated(runs, command, tmp_path):
     with Image.open(tmp_path / "walk.gif") as picture:
         assert picture.n_frames == 10
     assert not list(tmp_path.glob("**/*.tmp*")), "pictures are renamed when whole"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--predict=return[0]"],
+        ["--task=return_from_start", "--order=backward"],
+        ["--predict=return[0]", "--exact"],
+    ],
+)
+def test_a_model_that_predicts_returns_is_asked_for_one(runs, command, flags):
+    out = command(f"--out_dir={runs['worth']}", "--samples=3", *flags)
+    assert "3 joint samples, mean log-probability" in out and "return_to_go[0]" in out
+    assert "return_to_go[1]" not in out and "agent_pos" not in out
+    if "--task=return_from_start" in flags:  # one that does not refuses
+        with pytest.raises(ValueError, match="not return_to_go"):
+            command(f"--out_dir={runs['doorkey']}", *flags)
 
 
 def test_questions_in_the_maze(runs, command, tmp_path):
