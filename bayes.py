@@ -45,7 +45,8 @@ def posterior(trajectories, see, returns=False):
     see: (N, L, 3) bool, or {factor: (N, L) bool}, where absent factors are hidden. Any entries may
         be seen: no start, several returns, anything.
     returns: answer return_to_go as well, which takes several times as long.
-    Returns {factor: (N, L, classes) float64 array} for agent_pos, key_pos and action.
+    Returns {factor: (N, L, classes) float64 array} for agent_pos, key_pos, action and,
+        if asked for, return_to_go.
     Raises ValueError for other worlds, malformed masks, and what has probability 0.
     """
     world, evidence = _world(trajectories), _evidence(trajectories, see)
@@ -256,8 +257,10 @@ def _chunks(world, evidence, returns=False):
 def _hypotheses(world, evidence, every=False):
     """All pairs of a sequence and a final distance that may explain its returns: two (R,) tensors.
 
-        A sequence without seen returns has one hypothesis, of any (HIDDEN) final distance, unless
-    XX"""
+    A sequence without seen returns has one hypothesis, of any (HIDDEN) final distance, unless
+    `every` one is wanted because returns are asked for. Only clear misfits are left out, and where
+    nothing fits one stays: the passes find the rest.
+    """
     returns, agent = evidence["return_to_go"], evidence["agent_pos"]  # (N, L)
     finals = torch.arange(int(world.distance.max()) + 1)
     distance = (returns - doorkey.RETURN_OFFSET[world.size])[..., None] + finals  # (N, L, finals)

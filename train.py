@@ -173,7 +173,7 @@ autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == "b
 # ---- set-up: data and model ----------------------------------------------------------------------
 train, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
 if dreams:
-    train = data.normalise(data.Trajectories.load(dreams))
+    train = data.Trajectories.load(dreams)  # with the statistics of the demonstrations
 values, lengths = train.tensors(device), torch.as_tensor(train.lengths, device=device)
 if start is None:
     shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}

@@ -12,6 +12,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 N=${N:-500} SEEDS=${SEEDS:-0 1 2 3 4 5}
+DREAMS=50000
+if [ -n "$TINY" ]; then DREAMS=200; fi
 FEW=
 if [ "$N" = 50 ]; then FEW="--steps_times=0.4"; fi # a policy knows 50 by heart soon
 
@@ -36,7 +38,7 @@ run_all
 for seed in $SEEDS; do
   at=$RUNS/dream_$N
   line "test -e $at/dreams_s$seed.npz || python dream.py --policy=$at/policy_s$seed" \
-    "--dynamics=$at/dynamics_s$seed --returns=$at/returns_s$seed --n=50000 --seed=$seed" \
+    "--dynamics=$at/dynamics_s$seed --returns=$at/returns_s$seed --n=$DREAMS --seed=$seed" \
     "--out=$at/dreams_s$seed.npz"
 done
 run_all
