@@ -19,7 +19,7 @@ if [ "$N" = 50 ]; then FEW="--steps_times=0.4"; fi # a policy knows 50 by heart 
 
 waking=$SEEDS SEEDS=
 for seed in $waking; do # those whose last line is still to be made
-  if ! python repro/run.py --ask --study="minigrid_$N" --row=dream config/minigrid_dream.py \
+  if [ "${LIST:-0}" = 1 ] || ! python repro/run.py --ask --study="minigrid_$N" --row=dream config/minigrid_dream.py \
     --num_trajectories="$N" --dreams="$RUNS/dream_$N/dreams_s$seed.npz" --seed="$seed" $TINY; then
     SEEDS="$SEEDS $seed"
   fi

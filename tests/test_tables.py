@@ -77,6 +77,7 @@ def test_numbers_of_the_doorkey_tables_in_texts_come_from_the_results(file, head
     expected = {
         "alone": [means[task][task] for task in masks.EIGHT],
         "all eight tasks": means["all"].values(),
+        "dreams": means["dream"].values(),
         "random masks": means["random"].values(),
         "finetuned to each": tuned.values(),
         "ensemble": means["ensemble"].values(),
