@@ -2,7 +2,7 @@
 # Dreams: three small models make up 50,000 trajectories from N demonstrations, and one model is
 # trained on those alone. Adds the row `dream` to the heatmap of minigrid.sh.
 #
-#   bash repro/dream.sh                     # 500 trajectories, 6 seeds
+#   bash repro/dream.sh                     # 500 trajectories, 6 seeds: 40 minutes on 2 cores
 #   N=50 bash repro/dream.sh                # from 50, or 1000
 #   LIST=1 bash repro/dream.sh              # print the lines, run nothing
 #   SMOKE=1 bash repro/dream.sh             # everything tiny, one seed, into out/smoke
