@@ -158,6 +158,7 @@ class Place:
     def __init__(self, folder, run_warm):
         self.folder, self.run_warm = folder, run_warm
         shutil.copytree(ROOT / "config", folder / "config")
+        (folder / "assets").mkdir()  # where bench.py writes
         rng = np.random.default_rng(0)
         ends = np.arange(600) % 25 == 24
         self.steps = {
