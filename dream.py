@@ -102,7 +102,7 @@ def load(text, group, train, source):
             raise ValueError(f"{path} has other factors than {source[0]}")
         if not any(f.group == group for f in network.predicted):
             raise ValueError(f"{path} does not predict the group {group}")
-        if own.get("fresh") or source != source_of(own):
+        if own.get("fresh") or source != worlds.source_of(own):
             raise ValueError(f"{path} was not trained on the demonstrations of {policy}")
         if group == "RETURN" and network.config.context < length:
             raise ValueError(f"{path} sees {network.config.context} of {length} timesteps")
@@ -110,16 +110,11 @@ def load(text, group, train, source):
     return networks
 
 
-def source_of(settings):
-    """What names the demonstrations that a run was trained on."""
-    return settings["dataset"], settings["num_trajectories"], settings["data_seed"]
-
-
 def main():
     configurator.check(globals(), {"n": (1, math.inf), "seed": (0, 2**63)})
     if not out:
         raise ValueError("--out=FILE.npz says where to write the dreams")
-    source = source_of(checkpoint.settings(policy.split(",")[0]))
+    source = worlds.source_of(checkpoint.settings(policy.split(",")[0]))
     train, _ = worlds.train_and_validation(*source)
     networks = {
         "policy": load(policy, "ACTION", train, source),

@@ -240,8 +240,8 @@ def main():
     torch.set_num_threads(threads or torch.get_num_threads())
     network = checkpoint.load(out_dir, device)
     trained = checkpoint.settings(out_dir)
-    dataset, source = trained["dataset"], (trained["num_trajectories"], trained["data_seed"])
-    trajectories = worlds.evaluation_set(dataset, *source, split)
+    dataset = trained["dataset"]
+    trajectories = worlds.evaluation_set(*worlds.source_of(trained), split)
     check_fit(network, trajectories, dataset)
     kind, context = network.config.model_type, network.config.context
     names = chosen_tasks(tasks, kind, trajectories.world, trained["task"], context)

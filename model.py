@@ -281,13 +281,13 @@ class Transformer(nn.Module):
         # and scaled to the size of the positions, which would drown it otherwise.
         tokens = [F.relu(embed(f(values, see))) for f, embed in zip(self.features, self.embedding)]
         x = torch.stack(tokens, dim=2).flatten(1, 2)  # (B, T * tokens, d)
-        place = torch.arange(x.shape[1], device=x.device)  # (T * tokens,)
+        number = torch.arange(x.shape[1], device=x.device)  # (T * tokens,)
+        place = number
         if self.config.positions == "timestep":  # what is later than the table shares its last row
             timestep = values["timestep"].clamp(max=self.config.max_timestep - 1)  # (B, T)
             place = timestep.repeat_interleave(len(tokens), dim=1)  # (B, T * tokens)
         x = self.dropout(x * math.sqrt(self.config.n_embd) + self.position[place])
         # Which tokens are decoded: those that predict something, at the wanted timesteps.
-        number = torch.arange(x.shape[1], device=x.device)  # (T * tokens,)
         decoding = [g for g, factors in enumerate(self.asked) if factors]
         rows = number.view(T, -1)[:, decoding].expand(B, -1, -1)  # (B, T, tokens that predict)
         rows = take(rows, at).flatten(1)  # (B, n)

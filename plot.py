@@ -158,7 +158,7 @@ def answer(path, world, asked, answers, drawn=None, known=None, truth=None):
 def posterior(folder):
     """A test trajectory, part of it hidden: where agent and key may be, exactly and by a model."""
     network, trained = checkpoint.load(folder), checkpoint.settings(folder)
-    source = [trained[key] for key in ("dataset", "num_trajectories", "data_seed")]
+    source = worlds.source_of(trained)
     tests = worlds.evaluation_set(*source, "test")
     if not tests.world.startswith("doorkey"):
         raise ValueError(f"{source[0]} has no exact posterior: only DoorKey has")

@@ -163,11 +163,10 @@ def main():
         raise ValueError(f"target_return={target_return} must be a number")
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
-    source = [trained[key] for key in ("dataset", "num_trajectories", "data_seed")]
     asked = parse_modes(modes)
-    train, _ = worlds.train_and_validation(*source)
+    train, _ = worlds.train_and_validation(*worlds.source_of(trained))
     game = train, episodes, ROLLOUT_SEED, asked, target_return, env
-    played = measure(network, source[0], *game)
+    played = measure(network, trained["dataset"], *game)
     for mode, row in played.items():
         parts = [f"{name} {x['mean']:.3f} +- {x['sem']:.3f}" for name, x in row.items()]
         print(f"{mode:10s} {', '.join(parts)}")

@@ -292,7 +292,7 @@ def main():
     path = picture or os.path.join(out_dir, "answer.png")
     plot.check_path(path)
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
-    source = [trained[key] for key in ("dataset", "num_trajectories", "data_seed")]
+    source = worlds.source_of(trained)
     held_out = worlds.evaluation_set(*source, split)
     evaluate.check_fit(network, held_out, trained["dataset"])
     window, facts = one_window(held_out, network.config.context), worlds.WORLDS.get(held_out.world)

@@ -141,6 +141,11 @@ def load(dataset):
     return data.Trajectories.load(dataset)
 
 
+def source_of(settings):
+    """What names the data of a run, from its settings: (dataset, num_trajectories, data_seed)."""
+    return settings["dataset"], settings["num_trajectories"], settings["data_seed"]
+
+
 def tenth(trajectories):
     """How many trajectories of a file validate; as many are the test set."""
     return min(1000, max(1, len(trajectories) // 10))

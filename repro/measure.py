@@ -65,14 +65,9 @@ def main():
     evaluate.save_json(f"{out_dir}/measured.json", content | {"results": results, "log": log})
 
 
-def source_of(trained):
-    """What names the data of a run: (dataset, num_trajectories, data_seed)."""
-    return trained["dataset"], trained["num_trajectories"], trained["data_seed"]
-
-
 def ask(network, trained, tasks, n):
     """{task: {"loss", "se", "limit", "gap", "gap_se"}} on n test questions for each task."""
-    trajectories = worlds.evaluation_set(*source_of(trained), "test")
+    trajectories = worlds.evaluation_set(*worlds.source_of(trained), "test")
     # A task's questions depend on its place in the list: it is the same list for every model.
     every = evaluate.chosen_tasks("", "unimask", trained["dataset"])
     every += [task for task in tasks if task not in every]
@@ -84,7 +79,7 @@ def ask(network, trained, tasks, n):
 
 def play(network, trained):
     """{mode: {measure: {"mean", "sem"}}} over fresh episodes, the same for all models of a seed."""
-    train, _ = worlds.train_and_validation(*source_of(trained))
+    train, _ = worlds.train_and_validation(*worlds.source_of(trained))
     chosen = rollout.parse_modes(modes or trained["eval_modes"])
     seed = rollout.ROLLOUT_SEED + trained["seed"]
     played = rollout.measure(network, trained["dataset"], train, rollouts, seed, chosen)
