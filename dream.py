@@ -8,8 +8,8 @@ demonstrations, are together a simulator. A masked model that is trained on its 
 it alone would need many more demonstrations for: that a trajectory goes forward, each state from
 the one before. Nothing of the world itself enters a dream. It starts where a demonstration starts;
 the policy draws each action given all before it, the dynamics draw the next state given this state
-and action. At the end a third model says what return was to come at each timestep.
-Read next: repro/dream.sh. Before this: rollout.py.
+and action. At the end a third model says, from the last timestep to the first, what return was to
+come: given a state, its action and the return after it. Read next: repro/dream.sh. Before this: rollout.py.
 """
 
 import math
@@ -27,7 +27,7 @@ from evaluate import answer
 # ---- settings ------------------------------------------------------------------------------------
 policy = "out/policy"  # a run that clones behaviour. Of several, "a,b,c", each draws its share
 dynamics = "out/dynamics"  # a run (or several) that predicts the next state
-returns = "out/dream_returns"  # a run (or several) trained on the task return_to_go; "": no returns
+returns = "out/dream_returns"  # a run (or several) trained on the task return_backup
 n = 50_000  # trajectories to dream
 seed = 0  # of all draws
 out = ""  # the file to write: .npz, or a folder that is mapped into memory when it is loaded
@@ -48,54 +48,54 @@ def dream(networks, starts, length, generator):
         values[f.name][:, 0] = starts[f.name]
     t = torch.arange(length)
     for now in tqdm(range(length), desc="dreaming", disable=None):
-        seen = mask(states=t <= now, actions=t < now)
-        fill(values, actions, now, networks["policy"], seen, generator)
+        fill(values, actions, now, networks["policy"], mask(t <= now, t < now), generator)
         if now + 1 < length:
-            seen = mask(states=t == now, actions=t == now)
+            seen = mask(t == now, t == now)
             fill(values, states, now + 1, networks["dynamics"], seen, generator)
-    if networks["returns"]:
-        seen = mask(states=t >= 0, actions=t >= 0)
-        fill(values, outcome, None, networks["returns"], seen, generator, temperature=0.0)
+    for now in reversed(range(length) if outcome else ()):
+        seen = mask(t == now, t == now, t == now + 1)
+        fill(values, outcome, now, networks["returns"], seen, generator, temperature=0.0)
     return values
 
 
-def mask(states, actions):
+def mask(states, actions, returns=None):
     """(length, 3) what is seen of every trajectory, from masks (length,)."""
-    return torch.stack([states, actions, torch.zeros_like(states)], dim=-1)
+    returns = torch.zeros_like(states) if returns is None else returns
+    return torch.stack([states, actions, returns], dim=-1)
 
 
 def fill(values, factors, t, networks, seen, generator, temperature=1.0):
-    """Draw some factors at timestep t (None: at all) from what the networks say, in place.
+    """Draw some factors at timestep t from what the networks say, in place.
 
     seen: (length, 3) what they are shown. To draw from an average of networks is to let one of
     them, drawn by lot, answer each row.
     """
     n, length = len(values[factors[0].name]), len(seen)
+    latest = max(t, int(seen.any(dim=-1).nonzero().max()))  # what the window has to reach to
     lot = torch.randperm(n, generator=generator) % len(networks)  # (n,)
     for number, network in enumerate(networks):
         rows = (lot == number).nonzero()[:, 0]  # (m,)
         if not len(rows):
             continue
         T = min(network.config.context, length)
-        first = 0 if t is None else max(0, t - T + 1)  # as far back as the context goes
+        first = max(0, latest - T + 1)  # as far back as the context goes
         window = {name: x[rows, first : first + T] for name, x in values.items()}
         window["timestep"] = (first + torch.arange(T)).expand(len(rows), T)
         see = seen[first : first + T].expand(len(rows), T, 3)
-        at = None if t is None else torch.full((len(rows),), t - first)
-        outputs = answer(network, window, see, at)  # {factor: (m, T or 1, ...)}
-        times = torch.arange(length) if t is None else torch.tensor([t])
-        for f in factors:
-            drawn = rollout.draw(f, outputs, temperature, generator)  # (m, T or 1)
-            values[f.name][rows[:, None], times] = drawn
+        outputs = answer(network, window, see, torch.full((len(rows),), t - first))
+        for f in factors:  # outputs: {factor: (m, 1, ...)}
+            values[f.name][rows, t] = rollout.draw(f, outputs, temperature, generator)[:, 0]
 
 
 def load(text, group, train, source):
     """The networks of comma-separated runs, all trained on the same demonstrations.
 
     source: (dataset, num_trajectories, data_seed) of these. Raises ValueError for one that was
-    trained on others, does not predict the group, or sees too little to tell a return.
+    trained on others, does not predict the group, or sees too little; and if none is named.
     """
-    networks, length = [], int(train.lengths.max())
+    networks = []
+    if not text and any(f.group == group for f in train.factors):
+        raise ValueError(f"no run is named that predicts the group {group}")
     for path in filter(None, text.split(",")):
         network, own = checkpoint.load(path), checkpoint.settings(path)
         if network.factors != train.factors:
@@ -104,8 +104,8 @@ def load(text, group, train, source):
             raise ValueError(f"{path} does not predict the group {group}")
         if own.get("fresh") or source != worlds.source_of(own):
             raise ValueError(f"{path} was not trained on the demonstrations of {policy}")
-        if group == "RETURN" and network.config.context < length:
-            raise ValueError(f"{path} sees {network.config.context} of {length} timesteps")
+        if network.config.context < 2:
+            raise ValueError(f"{path} sees a single timestep")
         networks.append(network)
     return networks
 
@@ -121,8 +121,6 @@ def main():
         "dynamics": load(dynamics, "STATE", train, source),
         "returns": load(returns, "RETURN", train, source),
     }
-    if not networks["dynamics"]:
-        raise ValueError("--dynamics=RUN names what predicts the next state")
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(train), (n,), generator=generator)
     starts = {name: x[rows, 0] for name, x in train.tensors().items()}

@@ -197,14 +197,8 @@ def chosen_tasks(text, model_type, world="", trained="", context=10):
             masks.check(model_type, task, context)
         return found
     extra = worlds.WORLDS[world].tasks if world in worlds.WORLDS else ()
-    names = list(masks.EIGHT) + list(extra) + trained_tasks(trained)
+    names = list(masks.EIGHT) + list(extra) + list(masks.parse(trained) if trained else ())
     return [name for name in dict.fromkeys(names) if masks.can(model_type, name, context)]
-
-
-def trained_tasks(task):
-    """The names in a task string, with "all" written out."""
-    names = masks.parse(task) if task else []
-    return [part for name in names for part in masks.parse(name)]
 
 
 def check_fit(network, trajectories, dataset):

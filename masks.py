@@ -147,6 +147,17 @@ def return_from_start(batch):
     return batch.masks(batch.steps() == 0, False), batch.masks(False, False, first_return=True)
 
 
+def return_backup(batch):
+    """What is it worth from here? State and action at i are seen, and the return-to-go at i+1.
+
+    After the last timestep there is none to be seen.
+    """
+    t, i = batch.steps(), batch.index(0, batch.T - 1)[:, None]
+    see, predict = batch.masks(t == i, t == i), batch.masks(False, False)
+    see[..., RETURN], predict[..., RETURN] = t == i + 1, t == i
+    return see, predict
+
+
 def random(batch, first_return=None):
     """Each sequence draws p, then hides each state and each action with probability p.
 
@@ -195,6 +206,7 @@ TASKS = {
     # which need a model that predicts returns (return_weight)
     "return_to_go": return_to_go,
     "return_from_start": return_from_start,
+    "return_backup": return_backup,
     # anything at all
     "random": random,
     "random_bc": partial(random, first_return=False),
@@ -210,7 +222,6 @@ EIGHT = (  # the columns of the paper's heatmap, and what "all" mixes
     "behavior_cloning", "reward_conditioned", "goal_conditioned", "waypoint",
     "past", "future", "forward_dynamics", "backward_dynamics",
 )  # fmt: skip
-TASKS["all"] = lambda batch: draw("all", *batch)
 SPAN = re.compile(r"span\((\d+),\s*(\d+)\)")
 
 
@@ -218,38 +229,71 @@ SPAN = re.compile(r"span\((\d+),\s*(\d+)\)")
 # From a task's name to masks
 
 
+def parse(task):
+    """{name: its share of the sequences} of a task string: "past", "past+future", "random+all".
+
+    The tasks of a mixture share alike; "all" stands for the eight. Raises ValueError that names
+    the nearest task.
+    """
+    known = [*TASKS, "all"]
+    if not isinstance(task, str):
+        raise ValueError(f"task={task!r} is not the name of a task; tasks are {', '.join(known)}")
+    shares, parts = {}, task.split("+")
+    for part in parts:
+        if part not in known and not SPAN.fullmatch(part):
+            near = difflib.get_close_matches(part, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"tasks are {', '.join(known)}"
+            raise ValueError(f"there is no task {part!r}; {hint}")
+        names = EIGHT if part == "all" else [part]
+        for name in names:
+            shares[name] = shares.get(name, 0) + 1 / len(parts) / len(names)
+    return shares
+
+
+def rows_of(task, B):
+    """{name: the rows of a batch of B sequences, a slice, that have this task of a mixture}.
+
+    Raises ValueError if there are too few sequences for one of the tasks.
+    """
+    rows, first, upto = {}, 0, 0.0
+    for name, share in parse(task).items():
+        upto += share
+        rows[name] = slice(first, round(upto * B))
+        if rows[name].stop == first:
+            raise ValueError(f"a batch of {B} is too small for the mixture {task!r}")
+        first = rows[name].stop
+    return rows
+
+
 def draw(task, B, T, generator, balanced=False, returns="unchanged"):
     """Masks of one task for B sequences of T timesteps: (see, predict), bool tensors (B, T, 3).
 
-    task: a name in TASKS, "span(a,b)", or a mixture "past+future": a sequence draws one of them.
+    task: a name in TASKS, "span(a,b)", or a mixture: rows_of() says which sequence has which task.
     generator: torch.Generator; the masks are made on its device.
     balanced: stratify the draws, for evaluation. returns: one of RETURN_MODES, for what is seen.
     Raises ValueError for an unknown task or a context too short for it.
     """
-    batch, names = Batch(B, T, generator, balanced), parse(task)
-    which = batch.index(0, len(names) - 1) if len(names) > 1 else None  # (B,) its task
     pairs = []
-    for name in names:
-        match = SPAN.fullmatch(name)
+    for name, rows in rows_of(task, B).items():
+        batch, match = Batch(rows.stop - rows.start, T, generator, balanced), SPAN.fullmatch(name)
         pairs.append(span(batch, int(match[1]), int(match[2])) if match else TASKS[name](batch))
-    see, predict = pairs[0]
-    if len(names) > 1:
-        rows = torch.arange(B, device=which.device)
-        see, predict = (torch.stack(masks)[which, rows] for masks in zip(*pairs))
-    return set_returns(see, returns, batch), predict
+    see, predict = (torch.cat(masks) for masks in zip(*pairs))
+    return set_returns(see, returns, Batch(B, T, generator, balanced)), predict
 
 
-def parse(task):
-    """The list of task names in a task string. Raises ValueError that names the nearest task."""
-    if not isinstance(task, str):
-        raise ValueError(f"task={task!r} is not the name of a task; tasks are {', '.join(TASKS)}")
-    names = EIGHT if task == "all" else task.split("+")
-    for name in names:
-        if name not in TASKS and not SPAN.fullmatch(name):
-            near = difflib.get_close_matches(name, TASKS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"tasks are {', '.join(TASKS)}"
-            raise ValueError(f"there is no task {name!r}; {hint}")
-    return list(names)
+def shares(task, predict, factors):
+    """What each predicted entry counts in the loss: {factor: (B, T) float}.
+
+    A task's loss is the mean over all entries of a factor that it predicts; a mixture's is the mean
+    of its tasks' losses, however many entries each predicts.
+    predict: from draw(), or hide_factors(), of the same task.
+    """
+    counts = {}
+    for name, mask in expand(predict, factors).items():
+        counts[name] = mask.float()  # (B, T)
+        for part, rows in rows_of(task, len(mask)).items():
+            counts[name][rows] *= parse(task)[part] / mask[rows].sum().clamp(min=1)
+    return counts
 
 
 RETURN_MODES = ("hidden", "first", "all", "first_half", "all_half", "unchanged")

@@ -438,22 +438,21 @@ def entry_losses(network, outputs, values, at=None):
     return losses
 
 
-def loss(network, outputs, values, predict, at=None, weights=None):
+def loss(network, outputs, values, shares, at=None, weights=None):
     """Sum over factors of weight x mean loss over the predicted entries (Uni[MASK], section 4.2).
 
-    outputs: of the network, with the same `at`; predict: (B, T, 3) or {factor: (B, T)}.
-    weights: {factor: number}, 1 where absent.
+    outputs: of the network, with the same `at`. shares: {factor: (B, T)} what each entry counts,
+    from masks.shares(); 0 where nothing is predicted. weights: {factor: number}, 1 where absent.
     Returns the total, a scalar tensor, and {factor: its unweighted mean}.
     """
-    predict, safe = expand(predict, network.factors), dict(values)
+    safe, parts = dict(values), {}
     for f in network.predicted:
         # What is not predicted may hold anything, also NaN, of which even a zeroed gradient is NaN.
-        wanted = predict[f.name] if f.kind == "categorical" else predict[f.name][..., None]
+        wanted = shares[f.name] > 0 if f.kind == "categorical" else (shares[f.name] > 0)[..., None]
         safe[f.name] = torch.where(wanted, values[f.name], 0)
-    parts = {}
     for name, entries in entry_losses(network, outputs, safe, at).items():
-        mask = take(predict[name], at)
-        parts[name] = torch.where(mask, entries, 0.0).sum() / mask.sum().clamp(min=1)
+        share = take(shares[name], at)
+        parts[name] = (torch.where(share > 0, entries, 0.0) * share).sum()
     total = sum(parts[name] * (weights or {}).get(name, 1.0) for name in parts)
     return total, parts
 

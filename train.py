@@ -215,7 +215,7 @@ if init_from == "resume":
 # What is asked at each evaluation, and which of it chooses the best checkpoint.
 tasks = evaluate.chosen_tasks(eval_tasks, model_type, validation.world, task, context)
 choosing = evaluate.chosen_tasks(best_tasks, model_type, context=context) if best_tasks else []
-choosing = choosing or [name for name in evaluate.trained_tasks(task) if name in tasks] or tasks
+choosing = choosing or [name for name in masks.parse(task) if name in tasks] or tasks
 if not set(choosing) <= set(tasks):
     raise ValueError(f"best_tasks={best_tasks!r} are not all among the evaluated {tasks}")
 mask_seed = evaluate.VALIDATION_SEED
@@ -276,17 +276,14 @@ def train_step(it):
         group["lr"] = lr_at(it)
     # What happened, what of it is shown, and what is asked. batch: {factor: (B, T) or (B, T, k)}
     batch, see, predict = get_batch(it)  # see, predict: (B, T, 3)
-    weight = weights
-    if world_size > 1:  # a mean over own rows counts by its share of the questions
-        asked = {name: mask.sum() for name, mask in masks.expand(predict, factors).items()}
-        batch, see, predict = own_rows(batch), own_rows(see), own_rows(predict)
-        own = {name: mask.sum() for name, mask in masks.expand(predict, factors).items()}
-        weight = {name: w * own[name] / asked[name].clamp(min=1) for name, w in weights.items()}
+    shares = masks.shares(task, predict, factors)  # {factor: (B, T)} what each counts in the loss
+    if world_size > 1:
+        batch, see, predict, shares = map(own_rows, (batch, see, predict, shares))
     # A task that asks about one timestep needs no other computed: which one it is.
     at = masks.wanted_timestep(task, predict)  # (B,), or None for all
     with autocast:
         outputs = forward(batch, see, at)  # {factor: logits (B, T, classes) or means (B, T, k)}
-        loss, _ = model.loss(network, outputs, batch, predict, at, weight)
+        loss, _ = model.loss(network, outputs, batch, shares, at, weights)
     loss.backward()
     loss = loss.detach()
     if world_size > 1:

@@ -1,52 +1,67 @@
 #!/usr/bin/env bash
-# Dreams: three small models make up 50,000 trajectories from N demonstrations, and one model is
-# trained on those alone. Adds the row `dream` to the heatmap of minigrid.sh.
+# Dreams: small models make up 50,000 trajectories from N demonstrations, and one model is trained
+# on those alone. Adds the row `dream` to the heatmap of minigrid.sh.
 #
 #   bash repro/dream.sh                     # 500 trajectories, 6 seeds: 40 minutes on 2 cores
 #   N=50 bash repro/dream.sh                # from 50, or 1000
+#   LARGE=1 SEEDS=0 bash repro/dream.sh     # four dreamers averaged, more dreams, a larger student
 #   LIST=1 bash repro/dream.sh              # print the lines, run nothing
 #   SMOKE=1 bash repro/dream.sh             # everything tiny, one seed, into out/smoke
 #
 # Killed at any moment, the same command goes on where it stopped. JOBS: one-thread processes at a time.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+ROWS= # one row is all there is
 
 N=${N:-500} SEEDS=${SEEDS:-0 1 2 3 4 5}
-DREAMS=50000
+ROW=dream DREAMS=50000 DREAMERS="0" STUDENT= # DREAMERS: the seeds of those averaged, less that of the row
+if [ "${LARGE:-0}" = 1 ]; then
+  ROW=dream_large DREAMS=200000 DREAMERS="0 100 200 300" STUDENT="--n_layer=4 --max_iters=16000 --eval_interval=2000"
+fi
 if [ -n "$TINY" ]; then DREAMS=200; fi
 FEW=
 if [ "$N" = 50 ]; then FEW="--steps_times=0.4"; fi # a policy knows 50 by heart soon
+DREAM_RUNS=$RUNS/dream_$N
+student() { run "$ROW" config/minigrid_dream.py $STUDENT --dreams="$DREAM_RUNS/${ROW}_s$seed.npz"; }
 
+# those seeds whose last line is still to be made
+STUDY=minigrid_$N EVERY="--num_trajectories=$N"
 waking=$SEEDS SEEDS=
-for seed in $waking; do # those whose last line is still to be made
-  if [ "${LIST:-0}" = 1 ] || ! python repro/run.py --ask --study="minigrid_$N" --row=dream config/minigrid_dream.py \
-    --num_trajectories="$N" --dreams="$RUNS/dream_$N/dreams_s$seed.npz" --seed="$seed" $TINY; then
-    SEEDS="$SEEDS $seed"
-  fi
+for seed in $waking; do
+  student
+  if [ "${LIST:-0}" = 1 ] || ! sh -c "${first%$'\n'} --ask"; then SEEDS="$SEEDS $seed"; fi
+  first=
 done
 
 # 1. the small models
 STUDY=dream_$N EVERY="--num_trajectories=$N --checkpoint"
-for seed in $SEEDS; do
-  run policy config/minigrid_bc.py $FEW
-  run dynamics config/minigrid_forward.py
-  run returns config/dream_returns.py --tasks=return_to_go
+for member in $SEEDS; do
+  for more in $DREAMERS; do
+    seed=$((member + more))
+    run policy config/minigrid_bc.py $FEW
+    run dynamics config/minigrid_forward.py
+  done
+  seed=$member
+  run returns config/dream_returns.py --tasks=return_backup
 done
 run_all
 
-# 2. the dreams
+# 2. the dreams, unless they are there, and newer than the small models
 for seed in $SEEDS; do
-  at=$RUNS/dream_$N
-  line "test -e $at/dreams_s$seed.npz || python dream.py --policy=$at/policy_s$seed" \
-    "--dynamics=$at/dynamics_s$seed --returns=$at/returns_s$seed --n=$DREAMS --seed=$seed" \
-    "--out=$at/dreams_s$seed.npz"
+  policies= dynamics= out=$DREAM_RUNS/${ROW}_s$seed.npz
+  for more in $DREAMERS; do
+    policies=$policies,$DREAM_RUNS/policy_s$((seed + more))
+    dynamics=$dynamics,$DREAM_RUNS/dynamics_s$((seed + more))
+  done
+  line "test $out -nt $DREAM_RUNS/returns_s$seed/best.pt || python dream.py --policy=${policies#,}" \
+    "--dynamics=${dynamics#,} --returns=$DREAM_RUNS/returns_s$seed --n=$DREAMS --seed=$seed --out=$out"
 done
 run_all
 
 # 3. the model that is trained on them
 STUDY=minigrid_$N EVERY="--num_trajectories=$N"
 for seed in $SEEDS; do
-  run dream config/minigrid_dream.py --dreams="$RUNS/dream_$N/dreams_s$seed.npz"
+  student
 done
 run_all
 draw "$STUDY"

@@ -61,8 +61,8 @@ def says(f, probabilities=None):
 
 def team(**networks):
     """The networks that dream() takes: any that are not given answer anything."""
-    blank = {"policy": [Stub(says(MOVE))], "dynamics": [Stub(says(CELL))], "returns": []}
-    return blank | networks
+    answers = {"policy": says(MOVE), "dynamics": says(CELL), "returns": says(WORTH)}
+    return {name: [Stub(say)] for name, say in answers.items()} | networks
 
 
 def starts(n):
@@ -90,11 +90,11 @@ def check_calls(network, task, times, length, made):
     assert len(network.calls) == len(times)
     T = min(network.config.context, length)
     for t, (values, see, at) in zip(times, network.calls):
-        first = 0 if t is None else max(0, t - T + 1)
-        asked = 0 if t is None else t - first
-        assert at is None if t is None else (at == asked).all()
+        latest = min(t + 1, length - 1) if task == "return_backup" else t
+        first = max(0, latest - T + 1)
+        assert (at == t - first).all()
         assert (values["timestep"] == first + torch.arange(T)).all()
-        expected = masks.expand(shown_when_asked_for(task, T, asked), network.factors)
+        expected = masks.expand(shown_when_asked_for(task, T, t - first), network.factors)
         for name, shown in see.items():
             assert (shown == expected[name]).all(), (t, name)
             window = made[name][:, first : first + T]  # what is shown is what was dreamt
@@ -102,10 +102,10 @@ def check_calls(network, task, times, length, made):
 
 
 @pytest.mark.parametrize(
-    "length, contexts", [(6, (6, 6, 6)), (7, (4, 3, 7)), (9, (2, 2, 9)), (5, (5, 8, 30))]
+    "length, contexts", [(6, (6, 6, 6)), (7, (4, 3, 5)), (9, (2, 2, 2)), (5, (5, 8, 30))]
 )
 def test_networks_are_asked_as_in_their_training(length, contexts, generator):
-    """Behaviour cloning at each timestep, forward dynamics at the next, then the return-to-go.
+    """Behaviour cloning at each timestep, forward dynamics at the next, then returns backwards.
 
     Windows slide where trajectories are longer than the context of a network.
     """
@@ -117,7 +117,7 @@ def test_networks_are_asked_as_in_their_training(length, contexts, generator):
     assert torch.equal(made["cell"][:, 0], starts(13)["cell"])
     check_calls(networks[0], "behavior_cloning", range(length), length, made)
     check_calls(networks[1], "forward_dynamics", range(1, length), length, made)
-    check_calls(networks[2], "return_to_go", [None], length, made)
+    check_calls(networks[2], "return_backup", range(length - 1, -1, -1), length, made)
 
 
 def test_batches_are_answered_at_once(generator):
@@ -127,7 +127,7 @@ def test_batches_are_answered_at_once(generator):
         dream.dream(networks, starts(n), 6, generator)
         passes = [len(network.calls) for (network,) in networks.values()]
         chunks = -(-n // evaluate.CHUNK)
-        assert passes == [6 * chunks, 5 * chunks, chunks]
+        assert passes == [6 * chunks, 5 * chunks, 6 * chunks]
 
 
 def test_several_networks_share_the_rows_anew_at_each_timestep(generator):
@@ -169,7 +169,6 @@ def test_states_and_actions_are_drawn_and_returns_are_the_most_probable(generato
         counts = made["move"][:, t].bincount(minlength=3)
         assert chi_square(counts, n * torch.tensor(shares)) < 2 + 5 * 2
     assert made["cell"][:, 1].unique().numel() == CELL.size
-    assert (dream.dream(team(), starts(5), 2, generator)["worth"] == 0).all()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -241,7 +240,8 @@ def place(tmp_path_factory):
     for seed, name in enumerate(("policy", "dynamics", "policy2", "dynamics2")):
         save_run(here / name, factors, seed)
     save_run(here / "returns", factors, seed=7, return_weight=1.0)
-    save_run(here / "short", factors, context=9, return_weight=1.0)
+    save_run(here / "returns2", factors, seed=8, return_weight=1.0)
+    save_run(here / "short", factors, context=1, return_weight=1.0)
     save_run(here / "dt", factors, model_type="dt")
     save_run(here / "larger", doorkey.factors(16))
     save_run(here / "doorkey16", doorkey.factors(16), dataset="doorkey16")
@@ -361,15 +361,16 @@ def test_nothing_comes_from_the_world(dreams, world, monkeypatch):
 def test_the_returns_are_those_of_their_network(dreams, tmp_path, place):
     dreams()
     found = Trajectories.load(str(tmp_path / "d.npz"))
-    network, seen = checkpoint.load(place / "returns"), torch.ones(60, 10, 3, dtype=torch.bool)
-    seen[..., masks.RETURN] = False
-    outputs = evaluate.answer(network, found.tensors(), seen)
-    best = outputs["return_to_go"].argmax(dim=-1)
-    assert (found.values["return_to_go"] == best.numpy()).all()
-    dreams(returns="")
-    without = Trajectories.load(str(tmp_path / "d.npz"))
-    assert (without.values["return_to_go"] == 0).all()
-    assert all((without.values[k] == found.values[k]).all() for k in ("agent_pos", "action"))
+    network, values = checkpoint.load(place / "returns"), found.tensors()
+    for t in range(10):
+        seen = torch.zeros(60, 10, 3, dtype=torch.bool)
+        seen[:, t, : masks.RETURN] = seen[:, t + 1 :, masks.RETURN][:, :1] = True
+        best = evaluate.answer(network, values, seen)["return_to_go"][:, t].argmax(dim=-1)
+        assert torch.equal(values["return_to_go"][:, t], best)
+    dreams(returns="returns2")
+    others = Trajectories.load(str(tmp_path / "d.npz")).values
+    assert (others["return_to_go"] != found.values["return_to_go"]).any()
+    assert all((others[k] == found.values[k]).all() for k in ("agent_pos", "action"))
 
 
 def test_dreams_of_a_file_of_numbers(toy_data, dreams, place, tmp_path):
@@ -379,8 +380,9 @@ def test_dreams_of_a_file_of_numbers(toy_data, dreams, place, tmp_path):
     train, _ = worlds.train_and_validation(str(path), 0, 0)
     for seed in range(2):
         where = place / f"toy{seed}"
-        save_run(where, train.factors, seed, 5, path, n=0, head="gaussian", differences=True)
-    runs = dict(policy="toy0", dynamics="toy0,toy1", returns="")
+        more = dict(head="gaussian", differences=True, return_weight=1.0)
+        save_run(where, train.factors, seed, 5, path, n=0, **more)
+    runs = dict(policy="toy0", dynamics="toy0,toy1", returns="toy1")
     assert dreams(**runs) == dreams(**runs) != dreams(**runs, seed=2)
     found = Trajectories.load(str(tmp_path / "d.npz"))
     assert found.factors == train.factors and found.world == "" and (found.lengths == 12).all()
@@ -411,10 +413,11 @@ def test_dreams_of_a_file_of_numbers(toy_data, dreams, place, tmp_path):
         (dict(policy="walks"), "walks does not predict the group ACTION"),
         (dict(dynamics="dt"), "dt does not predict the group STATE"),
         (dict(returns="policy"), "policy does not predict the group RETURN"),
-        (dict(returns="short"), "short sees 9 of 10 timesteps"),
+        (dict(returns="short"), "short sees a single timestep"),
         (dict(policy=""), "no checkpoint"),
         (dict(policy="nothing"), "nothing"),
-        (dict(dynamics=""), "dynamics"),
+        (dict(dynamics=""), "no run is named that predicts the group STATE"),
+        (dict(returns=""), "no run is named that predicts the group RETURN"),
         (dict(policy="plain.pt"), "settings"),
         (dict(policy="fresh.pt"), "fresh.pt was not trained"),
     ],
@@ -587,7 +590,7 @@ def commands_of(name):
 
 SMALLER = {
     "train.py": [*MODEL, *"--num_trajectories=20 --max_iters=2 --eval_interval=2".split(),
-                 "--eval_sequences=20", "--batch_size=8"],
+                 "--eval_sequences=20", "--batch_size=16"],
     "dream.py": ["--n=60"],
     "evaluate.py": ["--sequences=20"],
 }  # fmt: skip
@@ -627,7 +630,13 @@ def script(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "variables, number, smoke", [("SMOKE=1", 5, True), ("", 30, False), ("SEEDS=3 N=50", 5, False)]
+    "variables, number, smoke",
+    [
+        ("SMOKE=1", 5, True),
+        ("", 30, False),
+        ("SEEDS=3 N=50 ROWS=random", 5, False),
+        ("SEEDS='0 1' LARGE=1", 22, False),
+    ],
 )
 def test_every_line_of_the_script_is_accepted(variables, number, smoke, script, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -637,9 +646,9 @@ def test_every_line_of_the_script_is_accepted(variables, number, smoke, script, 
     assert len(lines) == number
     for line in lines:
         words = shlex.split(line)
-        if words[:2] == ["test", "-e"]:
+        if words[0] == "test":
             check_dream_line(words, made, smoke)
-            dreamt.add(words[2])
+            dreamt.add(words[1])
             continue
         assert words[:2] == ["python", "repro/run.py"]
         own, _ = study.split(words[2:])
@@ -650,7 +659,7 @@ def test_every_line_of_the_script_is_accepted(variables, number, smoke, script, 
         network = model.build(model.ModelConfig(**shape), doorkey.factors())
         made[config["out_dir"]] = config, {f.group for f in network.predicted}
         assert config["out_dir"].startswith("out/smoke/" if smoke else "out/runs/")
-        if study.row == "dream":
+        if study.row.startswith("dream"):
             assert config["dreams"] in dreamt and config["num_trajectories"] in (50, 500)
             dreamt.remove(config["dreams"])
     assert not dreamt
@@ -658,13 +667,15 @@ def test_every_line_of_the_script_is_accepted(variables, number, smoke, script, 
 
 def check_dream_line(words, made, smoke):
     """Assert that a line makes dreams with runs that were made before, all of the same data."""
-    assert words[3:6] == ["||", "python", "dream.py"]
-    defaults = configurator.configurable(vars(dream))
-    settings = configurator.override(defaults, words[6:])
-    assert settings["out"] == words[2]
+    assert words[2] == "-nt" and words[4:7] == ["||", "python", "dream.py"]
+    settings = configurator.override(configurator.configurable(vars(dream)), words[7:])
+    assert settings["out"] == words[1] and f"{settings['returns']}/best.pt" == words[3]
     sources = set()
     for name, group in zip(("policy", "dynamics", "returns"), ("ACTION", "STATE", "RETURN")):
-        config, predicted = made[settings[name]]
-        assert group in predicted and config["seed"] == settings["seed"]
-        sources.add(tuple(config[key] for key in ("dataset", "num_trajectories", "data_seed")))
+        configs = [made[run] for run in settings[name].split(",")]
+        assert all(group in predicted for _, predicted in configs)
+        seeds = [config["seed"] for config, _ in configs]
+        assert seeds == [settings["seed"] + 100 * i for i in range(len(seeds))]
+        keys = ("dataset", "num_trajectories", "data_seed")
+        sources |= {tuple(config[key] for key in keys) for config, _ in configs}
     assert len(sources) == 1

@@ -183,7 +183,7 @@ def test_help_prints_the_docstring_and_every_setting_with_its_comment(name, run_
 def test_masks_draws_an_example_of_every_task(run_warm, tmp_path):
     process = run_warm("masks.py", cwd=tmp_path)
     assert process.returncode == 0
-    assert {"behavior_cloning", "random", "dt_bc", "all"} <= set(process.stdout.splitlines())
+    assert {"behavior_cloning", "random", "dt_bc"} <= set(process.stdout.splitlines())
 
 
 @pytest.mark.parametrize(

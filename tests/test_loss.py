@@ -32,18 +32,28 @@ def loss_of(f, head, prediction, truth, log_variance):
     return total / f.size
 
 
-def loss_by_loops(network, outputs, values, predict, weights):
-    """Mean over the predicted entries of each factor, times its weight, summed."""
+def loss_by_loops(network, outputs, values, task, predict, weights):
+    """Mean over the predicted entries of each factor, times its weight, summed.
+
+    Of a mixture: the mean of what this is for each of its tasks.
+    """
     total, parts, predict = 0.0, {}, masks.expand(predict, network.factors)
     for f in (f for f in network.factors if f.group != "RETURN"):
-        entries = []
+        parts[f.name] = 0.0
         log_variance = outputs.get(f"{f.name}/log_variance", outputs[f.name])
-        for b, t in predict[f.name].nonzero().tolist():
-            numbers = (x[b, t].tolist() for x in (outputs[f.name], values[f.name], log_variance))
-            entries.append(loss_of(f, network.config.head, *numbers))
-        parts[f.name] = sum(entries) / len(entries) if entries else 0.0
+        for name, rows in masks.rows_of(task, len(predict[f.name])).items():
+            entries = []
+            for b, t in predict[f.name][rows].nonzero().tolist():
+                tensors = (x[rows][b, t] for x in (outputs[f.name], values[f.name], log_variance))
+                entries.append(loss_of(f, network.config.head, *(x.tolist() for x in tensors)))
+            parts[f.name] += masks.parse(task)[name] * sum(entries) / max(1, len(entries))
         total += weights.get(f.name, 1.0) * parts[f.name]
     return total, parts
+
+
+def alike(network, predict):
+    """Every predicted entry of a factor counts the same."""
+    return masks.shares("random", predict, network.factors)
 
 
 def some_outputs(network, B, seed=0):
@@ -59,14 +69,16 @@ def some_outputs(network, B, seed=0):
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("weights", [{}, {"action": 0.3, "key_pos": 0.0, "room": 2.0}])
-def test_loss_agrees_with_loops(weights, head, trajectories, generator):
+@pytest.mark.parametrize("task", ["random", "random+all", "past+forward_dynamics+waypoint"])
+def test_loss_agrees_with_loops(task, weights, head, trajectories, generator):
     network, B = build(dict(head=head), trajectories.factors), len(trajectories)
     values, outputs = windows(trajectories), some_outputs(network, B)
-    see, predict = masks.draw("all", B, CONTEXT, generator)
+    see, predict = masks.draw(task, B, CONTEXT, generator)
     _, per_factor = masks.hide_factors(see, predict, trajectories.factors, 0.5, generator)
     for mask in (predict, per_factor):
-        total, parts = model.loss(network, outputs, values, mask, weights=weights)
-        expected, expected_parts = loss_by_loops(network, outputs, values, mask, weights)
+        shares = masks.shares(task, mask, trajectories.factors)
+        total, parts = model.loss(network, outputs, values, shares, weights=weights)
+        expected, expected_parts = loss_by_loops(network, outputs, values, task, mask, weights)
         assert total.item() == pytest.approx(expected, rel=1e-4)
         assert {n: x.item() for n, x in parts.items()} == pytest.approx(expected_parts, rel=1e-4)
 
@@ -78,7 +90,7 @@ def test_the_loss_is_that_of_the_network_s_own_head(toy_data):
     outputs, found = some_outputs(gaussian, len(toy_data)), {}
     for head in HEADS:
         network = build(dict(head=head), toy_data.factors)
-        found[head] = model.loss(network, outputs, values, everything)[1]
+        found[head] = model.loss(network, outputs, values, alike(network, everything))[1]
     distance = outputs["action"] - values["action"]
     assert found["mean"]["action"].item() == pytest.approx(distance.square().mean().item())
     assert found["median"]["action"].item() == pytest.approx(distance.abs().mean().item())
@@ -105,10 +117,10 @@ def test_loss_ignores_what_is_not_predicted(head, trajectories, generator):
     values, outputs = windows(trajectories), some_outputs(network, B)
     _, predict = masks.draw("behavior_cloning", B, CONTEXT, generator)
     keep = masks.expand(predict, trajectories.factors)
-    total, parts = model.loss(network, outputs, values, predict)
+    total, parts = model.loss(network, outputs, values, alike(network, predict))
     others = {n: torch.where(keep[n.split("/")[0]][..., None], y, 1e3) for n, y in outputs.items()}
     missing = scrambled(values, keep, trajectories.factors)
-    again, again_parts = model.loss(network, others, missing, predict)
+    again, again_parts = model.loss(network, others, missing, alike(network, predict))
     assert total.isfinite() and torch.equal(total, again) and identical(parts, again_parts)
 
 
@@ -123,7 +135,8 @@ def test_gradients_ignore_what_is_not_predicted(whole, head, toy_data, generator
     gradients = []
     for batch in (values, scrambled(values, keep, toy_data.factors)):
         network.zero_grad()
-        model.loss(network, network(batch, see, at), batch, predict, at)[0].backward()
+        shares = alike(network, predict)
+        model.loss(network, network(batch, see, at), batch, shares, at)[0].backward()
         gradients.append({name: p.grad.clone() for name, p in network.named_parameters()})
     assert identical(*gradients)
 
@@ -146,7 +159,8 @@ def test_computing_only_the_wanted_timestep_trains_the_same(name, trajectories, 
     wanted, losses, gradients = masks.wanted_timestep(task, predict), [], []
     for at in (None, wanted):
         network.zero_grad()
-        total, parts = model.loss(network, network(values, see, at), values, predict, at)
+        shares = masks.shares(task, predict, trajectories.factors)
+        total, parts = model.loss(network, network(values, see, at), values, shares, at)
         total.backward()
         losses.append({"total": total.detach()} | {n: x.detach() for n, x in parts.items()})
         used = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
@@ -160,7 +174,7 @@ def test_loss_of_nothing_is_zero(trajectories):
     network, B = build({}, trajectories.factors), len(trajectories)
     nothing = torch.zeros(B, CONTEXT, 3, dtype=torch.bool)
     outputs = some_outputs(network, B)
-    total, parts = model.loss(network, outputs, windows(trajectories), nothing)
+    total, parts = model.loss(network, outputs, windows(trajectories), alike(network, nothing))
     assert total.item() == 0 and all(part.item() == 0 for part in parts.values())
 
 
@@ -171,7 +185,7 @@ def test_loss_of_the_truth_is_zero_and_returns_never_count(trajectories):
         categorical = f.kind == "categorical"
         value = values[f.name]
         truth[f.name] = 100.0 * nn.functional.one_hot(value, f.size) if categorical else value
-    total, parts = model.loss(network, truth, values, everything)
+    total, parts = model.loss(network, truth, values, alike(network, everything))
     assert total.item() == pytest.approx(0, abs=1e-6) and "return_to_go" not in parts
 
 
@@ -187,7 +201,7 @@ def trained(f, x, head, steps, lr):
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
-        total, _ = model.loss(network, network(values, see), values, ~see)
+        total, _ = model.loss(network, network(values, see), values, alike(network, ~see))
         total.backward()
         optimizer.step()
     return total.item(), {name: y[0, 0] for name, y in network(values, see).items()}

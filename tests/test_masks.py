@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 import torch
 
+import doorkey
 import masks
 from data import Factor
 from masks import Traits
@@ -107,7 +108,7 @@ def close(frequency, probability, n):
 
 
 def test_all_tasks_of_the_specification_have_a_name():
-    assert set(REFERENCE) | {*RANDOM, "all", "span"} <= set(masks.TASKS)
+    assert set(REFERENCE) | {*RANDOM, "span"} <= set(masks.TASKS)
 
 
 @pytest.mark.parametrize("T", [2, 3, 10])
@@ -261,6 +262,31 @@ def test_a_mixture_draws_its_tasks_equally_often(parts, balanced):
         owners[owner[0]] += len(owner) == 1
     for count in (owners[task] for task in counted):
         assert count == 400 if balanced else close(count / B, 1 / len(parts), B)
+
+
+def test_a_mixture_shares_alike_and_all_is_one_part_of_it():
+    assert masks.parse("past+future") == {"past": 0.5, "future": 0.5}
+    shares = masks.parse("random+all")
+    assert shares.pop("random") == 0.5 and shares == dict.fromkeys(masks.EIGHT, 1 / 16)
+    assert masks.parse("past+past+future")["past"] == pytest.approx(2 / 3)
+    assert list(masks.rows_of("random+all", 33).values())[-1] == slice(31, 33)
+
+
+def test_a_batch_too_small_for_its_mixture_is_refused():
+    masks.draw("all", 8, 10, torch.Generator())
+    with pytest.raises(ValueError, match="batch of 7 is too small"):
+        masks.draw("all", 7, 10, torch.Generator())
+
+
+def test_what_an_entry_counts_is_the_same_within_a_task_and_a_factor():
+    """A task has its share of the loss, however many entries it predicts."""
+    factors = doorkey.factors()
+    _, predict = masks.draw("past+forward_dynamics", 40, 10, torch.Generator().manual_seed(0))
+    counts = masks.shares("past+forward_dynamics", predict, factors)
+    for name, total in {"agent_pos": 1.0, "key_pos": 1.0, "action": 0.5, "return_to_go": 0}.items():
+        assert counts[name].sum().item() == pytest.approx(total)
+        for rows in (slice(0, 20), slice(20, 40)):
+            assert len(counts[name][rows].unique()) <= 2  # 0, and what one entry counts
 
 
 def test_a_mixture_may_hold_spans_and_random():
