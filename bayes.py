@@ -21,6 +21,7 @@ solved as above and weighs in by its likelihood.
 Read next: evaluate.py, which measures models against this limit.
 """
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ import torch
 import configurator
 import doorkey
 import masks
+from data import Trajectories
 
 HIDDEN = -100  # stands for a value not seen; below any distance that a return could ask for
 CHUNK = 2**17  # numbers in one message: so many at a time stay in the cache
@@ -118,6 +120,32 @@ def sample(trajectories, see, generator, n=1):
         for name, values in _draw(world, chunk, messages, row, generator).items():  # (L, M)
             result[name][chunk.sequences] = values.T.unflatten(0, (-1, n)).numpy()
     return result
+
+
+class ExactModel(torch.nn.Module):
+    """The exact posterior in the place of a network: what a perfect model would answer, or do.
+
+    A return that has become impossible is no evidence: what it asks for is then overlooked.
+    """
+
+    def __init__(self, size=6, returns=False):
+        super().__init__()
+        self.returns = returns  # whether it answers return_to_go as well, which takes longer
+        self.factors = doorkey.factors(size)
+        self.predicted = [f for f in self.factors if f.group != "RETURN" or returns]
+        self.config = SimpleNamespace(model_type="unimask", context=doorkey.LENGTH)
+        self.place = torch.nn.Parameter(torch.zeros(0))  # a network is where its weights are
+
+    def forward(self, values, see, at=None):
+        """{factor: log probabilities (B, T, classes), or (B, 1, classes) with `at`, (B,)}."""
+        arrays = {f.name: values[f.name].numpy() for f in self.factors}
+        whole, see = Trajectories(self.factors, arrays), dict(masks.expand(see, self.factors))
+        possible = torch.from_numpy(np.isfinite(log_likelihood(whole, see)))
+        see["return_to_go"] = see["return_to_go"] & possible[:, None]
+        answers, rows = posterior(whole, see, self.returns), np.arange(len(possible))
+        if at is not None:
+            answers = {name: p[rows, at][:, None] for name, p in answers.items()}
+        return {name: torch.from_numpy(p).log() for name, p in answers.items()}
 
 
 # --------------------------------------------------------------------------------------------------

@@ -213,6 +213,15 @@ def valid_transitions(values, size=6):
     return arrives & (states[:, :-1] >= 0)
 
 
+def best_return(states, size=6):
+    """The highest return that ten steps allow from states, an array of indices: steps gained."""
+    world = table(size)
+    nearest = world.distance  # (S,) the least distance to the goal after so many steps
+    for _ in range(LENGTH):
+        nearest = nearest[world.successor].min(axis=1)
+    return (world.distance - nearest)[states]
+
+
 def step(agent_pos, key_pos, has_key, door_open, action, size=6):
     """One move in any number of states at once: arrays of one shape, cells as classes.
 
@@ -245,13 +254,18 @@ class DoorKey:
         return self.table.states[self.state, :2]
 
     def start_at(self, values):
-        """Begin all n episodes at one start, {"agent_pos", "key_pos": a class}, or ValueError."""
-        agent, key = int(values["agent_pos"]), int(values["key_pos"])
+        """Begin at given starts: {"agent_pos", "key_pos": a class, or (n,) classes}.
+
+        Raises ValueError for what is no start.
+        """
+        agent, key = (np.broadcast_to(values[name], self.n) for name in ("agent_pos", "key_pos"))
         state = self.table.index[agent, key, 0, 0]
-        if state < 0:
+        if (state < 0).any():
+            bad = (state < 0).argmax()
             rule = "both lie left of the wall, on different cells"
-            raise ValueError(f"no episode begins with agent_pos={agent}, key_pos={key}: {rule}")
-        self.state, self.at_goal = np.full(self.n, state), np.zeros(self.n, dtype=bool)
+            named = f"agent_pos={agent[bad]}, key_pos={key[bad]}"
+            raise ValueError(f"no episode begins with {named}: {rule}")
+        self.state, self.at_goal = state.copy(), np.zeros(self.n, dtype=bool)
 
     def step(self, action):
         """Move by classes (n,); returns the observation (n, 2) and reward (n,): steps gained."""

@@ -142,9 +142,13 @@ def return_to_go(batch):
     return see, predict
 
 
-def return_from_start(batch):
-    """How will it end? The first state is seen, and the return at t=0 predicted."""
-    return batch.masks(batch.steps() == 0, False), batch.masks(False, False, first_return=True)
+def return_from_past(batch, longest=None):
+    """How will it end? States 0..i-1 and actions 0..i-2 are seen, the return at t=0 predicted.
+
+    longest: the highest i, by default T.
+    """
+    t, i = batch.steps(), batch.index(1, longest or batch.T)[:, None]
+    return batch.masks(t < i, t < i - 1), batch.masks(False, False, first_return=True)
 
 
 def return_backup(batch):
@@ -158,16 +162,45 @@ def return_backup(batch):
     return see, predict
 
 
-def random(batch, first_return=None):
+def random(batch, first_return=None, ask_return=False):
     """Each sequence draws p, then hides each state and each action with probability p.
 
     first_return: whether the return-to-go at t=0 shows; None: in half of the sequences.
+    ask_return: where it does not show, it is predicted.
     """
     p = batch.probability()[:, None, None]  # (B, 1, 1)
     states, actions = (batch.uniform(batch.B, batch.T, 2) < p).unbind(-1)  # hidden ones, (B, T)
     if first_return is None:
         first_return = batch.uniform(batch.B) < 0.5
-    return batch.masks(~states, ~actions, first_return), batch.masks(states, actions)
+    see = batch.masks(~states, ~actions, first_return)
+    asked = ~see[:, 0, RETURN] if ask_return else False
+    return see, batch.masks(states, actions, asked)
+
+
+def random_autoregressive(batch):
+    """As random, but of states from i on and of actions from i-1 on nothing is seen (MTM)."""
+    see, _ = random(batch)
+    t, i = batch.steps(), batch.index(1, batch.T)[:, None]
+    see[..., STATE] &= t < i
+    see[..., ACTION] &= t < i - 1
+    return see, batch.masks(~see[..., STATE], ~see[..., ACTION])
+
+
+def random_control(batch):
+    """What now, given any part of the past and the future? Only action i-1 is predicted.
+
+    State i-1 is seen. Of past states, past actions and future states, each sequence sees none, all,
+    or a random share: of each kind one of these with equal probability.
+    """
+    t, i = batch.steps(), batch.index(1, batch.T)[:, None]
+
+    def some():
+        p = (3 * batch.probability()[:, None] - 1).clamp(0, 1)  # (B, 1): 0, 1 or between
+        return batch.uniform(batch.B, batch.T) < p
+
+    states = torch.where(t < i - 1, some(), some()) | (t == i - 1)
+    see = batch.masks(states, some() & (t < i - 1), batch.uniform(batch.B) < 0.5)
+    return see, batch.masks(False, t == i - 1)
 
 
 def span(batch, a=None, b=None):
@@ -205,12 +238,16 @@ TASKS = {
     "inverse_dynamics": inverse_dynamics,
     # which need a model that predicts returns (return_weight)
     "return_to_go": return_to_go,
-    "return_from_start": return_from_start,
+    "return_from_start": partial(return_from_past, longest=1),
+    "return_from_past": return_from_past,
     "return_backup": return_backup,
     # anything at all
     "random": random,
     "random_bc": partial(random, first_return=False),
     "random_rc": partial(random, first_return=True),
+    "random_return": partial(random, ask_return=True),
+    "random_autoregressive": random_autoregressive,
+    "random_control": random_control,
     "span": span,
     # what Decision-GPT is trained on: every action of a window at once
     "dt_bc": every_action,

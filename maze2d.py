@@ -88,15 +88,18 @@ class Maze2D:
         self._distance = self._start_distance = np.linalg.norm(self.qpos - self.goal, axis=1)
 
     def start_at(self, values):
-        """Put all n episodes at one {"position": (2,), "goal": (2,)}, with the velocities drawn.
+        """Put the episodes at {"position", "goal": (2,) or (n, 2)}, with the velocities drawn.
 
         Raises ValueError for a position in a wall or outside the maze, or what is not finite.
         """
-        position, goal = (np.asarray(values[name], float) for name in ("position", "goal"))
-        self.set_state(np.tile(position, (self.n, 1)), self.qvel, np.tile(goal, (self.n, 1)))
-        cell = np.rint(position + CELL_OFFSET)
-        if not (self.cells == cell).all(axis=1).any():
-            raise ValueError(f"no episode begins at position {position.tolist()}: there is a wall")
+        both = (np.asarray(values[name], float) for name in ("position", "goal"))
+        position, goal = (np.broadcast_to(x, (self.n, 2)) for x in both)
+        self.set_state(position, self.qvel, goal)
+        cells = np.rint(position + CELL_OFFSET)[:, None]  # (n, 1, 2)
+        inside = (self.cells == cells).all(axis=2).any(axis=1)
+        if not inside.all():
+            named = position[inside.argmin()].tolist()
+            raise ValueError(f"no episode begins at position {named}: there is a wall")
 
     def step(self, actions):
         """Push every particle for 0.01 s; returns observations (n, 4) and rewards (n,).

@@ -1,10 +1,19 @@
 """Acting: a model chooses actions, a world answers. One sliding window serves all of it.
 
     python rollout.py --out_dir=out/maze2d_bc --episodes=1000      # also writes rollouts.json there
+    python rollout.py --out_dir=out/minigrid_dream --modes=rc,best --target_return=2,4,6
 
 At each step the model sees a window of the last T timesteps, and is asked for the action now. The
-mode says what it sees: past states and actions (bc), and the return still to go (rc); or only
-states (bc_states, rc_states). A condition can show more, such as a state ahead to be reached.
+mode says what else it sees:
+
+    bc        nothing: it clones the demonstrator
+    rc        the return to be earned from the window's first timestep on
+    rc_all    the return still to be earned at every timestep so far
+    best      as rc, but it asks for the best return that it itself thinks possible
+    goal      the last state of a demonstration that began here: to be there by then
+    waypoint  its states at four timesteps
+
+Each mode can have _states at its end: past actions are then hidden.
 Before this: worlds.py, which has the environments. Read next: sample.py.
 """
 
@@ -17,54 +26,72 @@ import torch
 import checkpoint
 import configurator
 import evaluate
+import masks
 import model
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
 out_dir = "out/minigrid_random"  # a folder that train.py made
 episodes = 100  # in each of the modes
-modes = "bc,bc_states"  # return hidden (bc) or shown (rc); past actions seen, or hidden (_states)
-target_return = None  # to ask for in mode rc; None: 1.2 x that of the nearest training start
+modes = "bc,bc_states"  # what is asked for: MODES, described above
+# To ask for in the modes rc and rc_all: "2,4", or "x0.8" times that of the nearest training start.
+target_return = "x1.2"
+quantile = 0.99  # mode best asks for the return that, so it thinks, is exceeded in 1 of 100 cases
+sampled = True  # draw classes from the model's probabilities; False: always the most probable one
 env = None  # a Gymnasium environment to play in, e.g. "Hopper-v5"; None: the data's own world
 device = "cpu"  # or "cuda"
 threads = 1  # CPU threads (0: torch's choice)
 # --------------------------------------------------------------------------------------------------
 
-MODES = ("bc", "rc", "bc_states", "rc_states")
+MODES = [f"{asked}{seen}" for asked in ("bc", "rc", "rc_all", "best", "goal", "waypoint")
+         for seen in ("", "_states")]  # fmt: skip
 SELECTION_SEED = 2_000_000  # of the episodes by which checkpoints are chosen during training
 ROLLOUT_SEED = 3_000_000  # of the episodes that are reported
 
 
 def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0, condition=None,
-         horizon=None):  # fmt: skip
+         horizon=None, quantile=0.99):  # fmt: skip
     """Play an episode in each of env's n copies, in lockstep; env has just been reset.
 
-    targets: (n,) returns to ask for, in the modes "rc" and "rc_states".
+    targets: (n,) returns to ask for, in the modes "rc" and "rc_all". quantile: of mode "best".
     generator: torch.Generator for actions; None (or temperature=0): the most probable action.
-    condition: (values, see) of one window, {factor: (1, T) or (1, T, k)}: what is known ahead.
-        Seen actions are carried out as they are; the world's states replace seen ones.
+    condition: (values, see) of a window, {factor: (n or 1, T) or (n or 1, T, k)}: what is known
+        ahead, such as a goal. Actions seen are carried out as they are, in all rows or in none;
+        the world's states replace seen ones.
     horizon: steps to play; None: the environment's.
     Returns {factor: (n, horizon) or (n, horizon, k)}, what happened, and float64 rewards
     (n, horizon), zeros where an episode was over.
+    Raises ValueError for mode "best" if the model does not say what returns are possible.
     """
     n, T, factors = env.n, network.config.context, network.factors
     horizon, temperature = horizon or env.horizon, temperature if generator else 0.0
     action = next(f for f in factors if f.group == "ACTION")
     return_to_go = next((f for f in factors if f.group == "RETURN"), None)
+    asking = mode.removesuffix("_states")
+    if asking == "best" and return_to_go not in network.predicted:
+        raise ValueError("mode best: this model does not predict returns (return_weight=0)")
     values, known = blank(factors, n, horizon + T, condition)
     rewards = np.zeros((n, horizon))
     for t in range(horizon):
         first = max(0, t - T + 1)  # where the window begins
         for name, observed in env.observe().items():
             values[name][:, t], known[name][:, t] = torch.as_tensor(observed), True
+        if asking.startswith("rc"):
+            to_go = env.encode_return(targets - rewards[:, :t].sum(axis=1), t)
+            values[return_to_go.name][:, t] = torch.as_tensor(to_go)
+            known[return_to_go.name][:, t] = True
         window = {name: x[:, first : first + T] for name, x in values.items()}  # (n, T) views
         see = {name: x[:, first : first + T] for name, x in known.items()}
-        if mode.startswith("rc"):  # the return is seen at the window's first step only
-            to_go = targets - rewards[:, :first].sum(axis=1)
-            window[return_to_go.name][:, 0] = torch.as_tensor(env.encode_return(to_go, first))
+        window["timestep"] = (first + torch.arange(T)).expand(n, T)
+        if asking == "best":
+            likely = evaluate.answer(network, window, see, at=torch.zeros(n, dtype=torch.long))
+            best = upper(return_to_go, likely, quantile)  # (n,) from the window's first timestep on
+            if return_to_go.kind == "continuous":
+                best = env.encode_return(best.numpy(), first)
+            window[return_to_go.name][:, 0] = torch.as_tensor(best)
+        if asking in ("rc", "best"):  # a return is seen at the window's first timestep only
             see[return_to_go.name] = (torch.arange(T) == 0).expand(n, T)
         if not known[action.name][0, t]:
-            window["timestep"] = (first + torch.arange(T)).expand(n, T)
             outputs = evaluate.answer(network, window, see, at=torch.full((n,), t - first))
             now = {name: x[:, 0] for name, x in outputs.items()}  # (n, classes or k)
             chosen = draw(action, now, temperature, generator)
@@ -76,6 +103,20 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
         if np.all(env.over):
             break
     return {name: x[:, :horizon] for name, x in values.items()}, rewards
+
+
+def upper(f, outputs, quantile):
+    """(n,) the upper quantile of what a model answers to a return at one timestep.
+
+    outputs: {factor: (n, 1, classes or k)}. Raises ValueError if it answers with a mere mean.
+    """
+    answer = model.distribution(f, outputs)
+    if answer is None:
+        raise ValueError("mode best needs to know how likely a return is: train --head=gaussian")
+    if f.kind == "categorical":
+        exceeded = answer.probs[:, 0].flip(-1).cumsum(-1).flip(-1)  # (n, classes) P(at least that)
+        return (exceeded >= 1 - quantile).sum(dim=-1) - 1
+    return answer.base_dist.icdf(torch.tensor(quantile, dtype=torch.float64))[:, 0, 0]
 
 
 def draw(f, outputs, temperature, generator):
@@ -121,29 +162,86 @@ def target_returns(env, train, factor=1.2):
     some = starts.split(max(1, 2**24 // len(own)))  # not all distances at once, if there are many
     nearest = torch.cat([torch.cdist(part, own).argmin(dim=1) for part in some]).numpy()
     returns = env.dataset_returns(train)[nearest]
-    return np.where(returns < 0, returns / factor, returns * factor)
+    return np.where((returns < 0) & (factor > 0), returns / (factor or 1), returns * factor)
 
 
-def measure(
-    network, dataset, train, episodes, seed, modes=("bc",), target_return=None, env_id=None
-):
+def parse_targets(text):
+    """{part: (factor, None) or (None, number)} of "2,4" or "x0.8". Raises ValueError."""
+    found = {}
+    for part in str(text).split(","):
+        try:
+            number = float(part.strip().removeprefix("x"))
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(f"target_return={text!r} is not like 2 or x0.8, or several: 2,4,6")
+        found[part.strip()] = (number, None) if "x" in part else (None, number)
+    return found
+
+
+def condition_of(demos, mode, T):
+    """What the modes goal and waypoint show of demonstrations ahead: a condition for play().
+
+    It is what their task shows when it asks for the first action: {factor: (n, T) ...}, (1, T).
+    """
+    task = {"goal": "goal_conditioned", "waypoint": "waypoint"}[mode.removesuffix("_states")]
+    see, predict = masks.draw(task, 2 * T, T, torch.Generator().manual_seed(0), balanced=True)
+    see = see[predict[:, 0].any(dim=-1)][:1]  # (1, T, 3)
+    values = {name: x[:, :T] for name, x in demos.tensors().items()}
+    return values, masks.expand(see, demos.factors)
+
+
+def arrivals(values, condition, states):
+    """How episodes met the states that they were to meet: {measure: (n,)}.
+
+    met: the share met exactly, of classes. missed: the mean distance, of numbers.
+    """
+    wanted, see = condition
+    measures = {}
+    for f in states:
+        times = see[f.name][0, 1:].nonzero()[:, 0] + 1  # the first is where the episode begins
+        off = values[f.name][:, times] - wanted[f.name][:, times]  # (n, times) or (n, times, k)
+        kind, measure = (
+            ("met", off == 0) if f.kind == "categorical" else ("missed", off.norm(dim=-1))
+        )
+        measures[f"{kind}_{f.name}"] = measure.double().mean(dim=1).numpy()
+    return measures
+
+
+def measure(network, dataset, train, episodes, seed, modes=("bc",), target=(1.2, None),
+            env_id=None, sampled=True, quantile=0.99, demos=None):  # fmt: skip
     """{mode: {measure: {mean, sem}}} on the same fresh episodes: the return and the world's own.
 
-    train: Trajectories, for target_returns(). target_return: one target for every episode instead.
-    env_id: a Gymnasium environment to play in; by default the world that the data set names.
-    Classes are drawn from the model's probabilities; numbers are its means.
+    train: Trajectories, for target_returns(). target: one of parse_targets(). env_id: a Gymnasium
+    environment to play in; by default the world that the data set names. demos: Trajectories, whose
+    starts and states ahead the modes goal and waypoint take. sampled: draw classes from the model's
+    probabilities; numbers are always its means.
     """
     results = {}
-    action = next(f for f in network.factors if f.group == "ACTION")
+    states, action = ([f for f in network.factors if f.group == g] for g in ("STATE", "ACTION"))
     for mode in modes:
-        env = worlds.stage(dataset, env_id, episodes, seed, network.factors)
-        targets = None if target_return is None else np.full(episodes, float(target_return))
-        if mode.startswith("rc") and targets is None:
-            targets = target_returns(env, train)
-        generator = torch.Generator().manual_seed(seed) if action.kind == "categorical" else None
-        _, rewards = play(network, env, mode, targets, generator)
+        n, options, targets = episodes, {"quantile": quantile}, None
+        ahead = mode.startswith(("goal", "waypoint"))
+        if ahead:
+            T = network.config.context
+            some = demos[np.arange(min(episodes, len(demos)))]
+            n, options["condition"], options["horizon"] = len(some), condition_of(some, mode, T), T
+        env = worlds.stage(dataset, env_id, n, seed, network.factors)
+        if ahead and not hasattr(env, "start_at"):
+            raise ValueError(f"mode {mode}: an episode of {env_id} begins where it likes")
+        if ahead:
+            env.start_at({f.name: some.values[f.name][:, 0] for f in states})
+        if mode.startswith("rc"):
+            factor, number = target
+            targets = np.full(n, number) if factor is None else target_returns(env, train, factor)
+        categorical = action[0].kind == "categorical"
+        generator = torch.Generator().manual_seed(seed) if categorical and sampled else None
+        values, rewards = play(network, env, mode, targets, generator, **options)
+        measures = {"return": rewards.sum(axis=1)} | env.report()
+        if ahead:
+            measures |= arrivals(values, options["condition"], states)
         results[mode] = {}
-        for name, x in ({"return": rewards.sum(axis=1)} | env.report()).items():  # x: (n,)
+        for name, x in measures.items():  # x: (n,)
             error = x.std() / math.sqrt(len(x))
             results[mode][name] = {"mean": float(x.mean()), "sem": float(error)}
     return results
@@ -158,18 +256,27 @@ def parse_modes(text):
 
 
 def main():
-    configurator.check(globals(), {"episodes": (1, math.inf), "threads": (0, 1025)})
-    if target_return is not None and not math.isfinite(target_return):
-        raise ValueError(f"target_return={target_return} must be a number")
+    ranges = {"episodes": (1, math.inf), "threads": (0, 1025), "quantile": (0, 1)}
+    configurator.check(globals(), ranges)
+    asked, targets = parse_modes(modes), parse_targets(target_return)
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
-    asked = parse_modes(modes)
-    train, _ = worlds.train_and_validation(*worlds.source_of(trained))
-    game = train, episodes, ROLLOUT_SEED, asked, target_return, env
-    played = measure(network, trained["dataset"], *game)
-    for mode, row in played.items():
-        parts = [f"{name} {x['mean']:.3f} +- {x['sem']:.3f}" for name, x in row.items()]
-        print(f"{mode:10s} {', '.join(parts)}")
+    source = worlds.source_of(trained)
+    train, _ = worlds.train_and_validation(*source)
+    options = dict(env_id=env, sampled=sampled, quantile=quantile)
+    if any(mode.startswith(("goal", "waypoint")) for mode in asked):
+        options["demos"] = worlds.evaluation_set(*source, "test")
+    played = {}
+    for mode in asked:
+        for text, target in targets.items():
+            several = mode.startswith("rc") and len(targets) > 1
+            label = f"{mode}, asked for {text}" if several else mode
+            if label in played:  # a mode that asks for no target
+                continue
+            game = train, episodes, ROLLOUT_SEED, [mode], target
+            row = played[label] = measure(network, trained["dataset"], *game, **options)[mode]
+            parts = [f"{name} {x['mean']:.3f} +- {x['sem']:.3f}" for name, x in row.items()]
+            print(f"{label:10s} {', '.join(parts)}")
     evaluate.save_json(os.path.join(out_dir, "rollouts.json"), played)
 
 

@@ -313,7 +313,7 @@ def evaluate_and_save(it):
         score = -sum(row[name] for name in choosing) / max(1, len(choosing))
         if eval_rollouts:
             game = eval_rollouts, rollout.SELECTION_SEED, rollout.parse_modes(eval_modes)
-            played = rollout.measure(evaluated, dataset, train, *game)
+            played = rollout.measure(evaluated, dataset, train, *game, demos=validation)
             earned = {mode: measures["return"]["mean"] for mode, measures in played.items()}
             row |= {f"return_{mode}": x for mode, x in earned.items()}
             score = max(earned.values()) if keep_best == "return" else score

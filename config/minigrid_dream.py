@@ -13,8 +13,9 @@ is on real trajectories.
 out_dir = "out/minigrid_dream"
 dataset = "doorkey"
 dreams = "out/dreams.npz"
-task = "random+all"
+task = "random_return+all"  # what a return of its own would be is asked as well, for acting
 eval_tasks = "all"  # the paper's eight; their sum chooses the checkpoint
+return_weight = 1.0
 dropout = 0.0
 norm = "pre"
 dtype = "bfloat16"

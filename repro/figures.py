@@ -32,6 +32,11 @@ parallel = 2  # runs that were made at a time
 # --------------------------------------------------------------------------------------------------
 
 SIZES = ("50", "500", "1000", "10000", "unlimited")  # trajectories along the learning curve
+CURVES = {
+    "random": "random masks",
+    "random+finetune": "random masks, then finetuned to each",
+    "dream": "dreams: one model",
+}
 COLORS = matplotlib.colormaps["viridis"]
 
 
@@ -45,7 +50,7 @@ def main():
         advice = "make some with the scripts of repro/"
         raise ValueError(f"{results}/{study}.jsonl has no line yet: {advice}")
     if variant == "curve":
-        gaps = tables.gaps_by_size(by_size)
+        gaps = {row: tables.gaps_by_size(by_size, row) for row in tables.LEARNING}
         write_json({"gap": gaps, "command": "bash repro/curve.sh"})
         draw_learning_curve(gaps, f"{assets}/minigrid_curve.png")
         return
@@ -161,28 +166,31 @@ def shade(column):
 
 
 def draw_learning_curve(gaps, path):
-    """Mean gap of each task against the number of trajectories, with a bar over the seeds."""
-    figure, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
-    for i, (task, marker) in enumerate(zip(masks.EIGHT, "os^vDX<>")):
-        seeds = [columns[task] for columns in gaps.values()]
-        means = [statistics.fmean(values) for values in seeds]
-        below = [mean - min(values) for mean, values in zip(means, seeds)]
-        above = [max(values) - mean for mean, values in zip(means, seeds)]
-        style = {
-            "marker": marker,
-            "markersize": 7,
-            "linewidth": 1.5,
-            "capsize": 2,
-            "color": COLORS(i / 8),
-        }
-        ax.errorbar(range(len(gaps)), means, [below, above], label=tables.TITLES[task], **style)
-    ax.set_yscale("log")
-    ax.set_xticks(range(len(gaps)), [f"{int(n):,}" if n.isdigit() else n for n in gaps])
-    ax.set_xlabel("training trajectories")
-    ax.set_ylabel("gap to the exact limit (nats)")
-    ax.grid(axis="y", which="both", linewidth=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(ncols=2, fontsize=9, frameon=False)
+    """The mean gap of each task against the number of trajectories, with a bar over the seeds.
+
+    gaps: {row: {N: {task: [gap of each seed]}}}.
+    """
+    figure, axes = plt.subplots(2, 4, figsize=(11, 5.4), layout="constrained", sharex=True)
+    for ax, task in zip(axes.flat, masks.EIGHT):
+        for i, (row, marker) in enumerate(zip(tables.LEARNING, "os^")):
+            sizes = [n for n in SIZES if task in gaps[row].get(n, ())]
+            seeds = [gaps[row][n][task] for n in sizes]
+            means = [statistics.fmean(values) for values in seeds]
+            below = [mean - min(values) for mean, values in zip(means, seeds)]
+            above = [max(values) - mean for mean, values in zip(means, seeds)]
+            style = {"marker": marker, "linewidth": 1.5, "capsize": 2, "color": COLORS(i / 3)}
+            at = [SIZES.index(n) for n in sizes]
+            ax.errorbar(at, means, [below, above], label=CURVES[row], **style)
+        ax.set_yscale("log")
+        ax.set_title(tables.TITLES[task], fontsize=11)
+        ax.set_xticks(range(len(SIZES)), [f"{int(n):,}" if n.isdigit() else "all" for n in SIZES])
+        ax.tick_params(axis="x", labelsize=8)
+        ax.grid(axis="y", which="both", linewidth=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("training trajectories")
+    figure.supylabel("gap to the exact limit (nats)")
+    legend = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside upper center", ncols=3, frameon=False)
     save(figure, path)
 
 
@@ -192,6 +200,7 @@ FAMILIES = {  # the colours: marker, rows asked for BC (solid) and RC (dashed)
     "Decision-GPT": ("D", "dt_bc", "dt_rc"),
     "feed-forward net": ("v", "nn_bc", "nn_rc"),
     "random masks": ("^", "unimask_random"),
+    "one set of weights: random masks and control": ("*", "unimask_one"),
 }
 
 
@@ -217,7 +226,7 @@ def draw_courses(grid, T, path):
                 continue
             minutes, *curves = course(min(grid[row][T], key=lambda line: line["seed"]))
             label = name + (which if len(rows) > 1 else "")
-            style = {"marker": marker, "linestyle": line_style, "color": COLORS(i / 5)}
+            style = {"marker": marker, "linestyle": line_style, "color": COLORS(i / len(FAMILIES))}
             for ax, curve in zip(axes, curves):
                 ax.plot(minutes, curve, linewidth=1.3, markersize=5, label=label, **style)
     for ax, y in zip(axes, ("validation error of the actions", "return of 100 episodes (m)")):

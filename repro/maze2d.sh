@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The Maze2D table: 15 rows at contexts of 5 and 10 timesteps, 30 runs a seed. Then its tables and
+# The Maze2D table: 16 rows at contexts of 5 and 10 timesteps, 32 runs a seed. Then its tables and
 # assets/maze2d_curve.png.
 #
 #   bash repro/maze2d.sh                    # medium maze, 3 seeds: 3.6 hours on 2 cores
@@ -31,6 +31,7 @@ for seed in $SEEDS; do
     run "unimask_rc_T$T" config/maze2d_rc.py --context="$T"
     run "unimask_bc_rc_T$T" config/maze2d_bc_rc.py --context="$T"
     run "unimask_random_T$T" config/maze2d_random.py --context="$T"
+    run "unimask_one_T$T" config/maze2d_one.py --context="$T"
     run "unimask_random_bc_T$T" config/maze2d_random.py --context="$T" --task=random_bc --eval_modes=bc,bc_states
     run "dt_bc_T$T" config/maze2d_dt_bc.py --context="$T"
     run "dt_rc_T$T" config/maze2d_dt_rc.py --context="$T"

@@ -167,20 +167,26 @@ def heatmap_table(found, n):
     return page(caption, markdown(head, losses), second, markdown(head, gaps), notes, made)
 
 
-def gaps_by_size(studies):
-    """{N: {task: [gap of each seed of the row random]}}. studies: {N: lines}."""
+LEARNING = ("random", "random+finetune", "dream")  # the rows of the learning curve
+
+
+def gaps_by_size(studies, row):
+    """{N: {task: [gap of each seed of a row]}}. studies: {N: lines}."""
     found = {}
     for n, lines in studies.items():
-        losses = [line["results"]["best"]["losses"] for line in lines if line["row"] == "random"]
-        if losses:
-            found[n] = {task: [loss[task]["gap"] for loss in losses] for task in masks.EIGHT}
+        for line in lines:
+            name, _, column = line["row"].partition("-")  # as in heatmap()
+            for task, loss in line["results"]["best"]["losses"].items() if name == row else ():
+                if task in masks.EIGHT and column in ("", task):
+                    found.setdefault(n, {}).setdefault(task, []).append(loss["gap"])
     return found
 
 
 # --------------------------------------------------------------------------------------------------
 # Maze2D: the mean return of every row, asked with past actions seen and hidden
 
-MAZE = ["unimask_bc", "unimask_rc", "unimask_bc_rc", "unimask_random", "unimask_random_bc"]
+MAZE = ["unimask_bc", "unimask_rc", "unimask_bc_rc", "unimask_one", "unimask_random"]
+MAZE += ["unimask_random_bc"]
 MAZE += [f"unimask_{start}_finetune_{to}" for start in ("random", "bc_rc") for to in ("bc", "rc")]
 MAZE += ["dt_bc", "dt_rc", "dt_bc_timestep", "dt_rc_timestep", "nn_bc", "nn_rc"]
 QUESTIONS = {"": "past actions seen", "_states": "past actions hidden"}  # added to "bc" or "rc"

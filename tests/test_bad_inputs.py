@@ -75,9 +75,17 @@ SETTINGS = {  # command: words that its one line must hold
     "evaluate.py --out_dir=run --seed=99999999999999999999": ["seed"],
     "evaluate.py --out_dir=run --device=tpu": ["tpu"],
     "evaluate.py --out_dir=run --rollouts=3": ["rollout.py"],
-    "rollout.py --out_dir=run --modes=cc": ["cc", "bc_states"],
+    "rollout.py --out_dir=run --modes=cc": ["cc", "bc_states", "waypoint"],
+    "rollout.py --out_dir=run --modes=best": ["best", "return_weight"],
     "rollout.py --out_dir=run --episodes=0": ["episodes", "0"],
-    "rollout.py --out_dir=run --modes=rc --target_return=inf": ["target_return"],
+    "rollout.py --out_dir=run --modes=rc --target_return=inf": ["target_return", "inf", "x0.8"],
+    "rollout.py --out_dir=run --modes=rc --target_return=xnan": ["target_return", "xnan"],
+    "rollout.py --out_dir=run --modes=rc_all --target_return=2,,4": ["target_return", "2,,4"],
+    "rollout.py --out_dir=run --target_return=": ["target_return"],
+    "rollout.py --out_dir=run --target_return=None": ["target_return", "None"],
+    "rollout.py --out_dir=worth --modes=best --quantile=1": ["quantile", "1"],
+    "rollout.py --out_dir=worth --modes=best --quantile=nan": ["quantile", "nan"],
+    "rollout.py --out_dir=run --sampled=maybe": ["sampled", "maybe"],
     "rollout.py --out_dir=run --device=tpu": ["tpu"],
     "rollout.py --out_dir=run --env=Nothing-v0": ["Nothing-v0"],
     "rollout.py --out_dir=nowhere": ["--env"],
@@ -152,8 +160,8 @@ FILES = {  # the same; what is read or written is bad here
     "dream.py --policy=missing --out=new.npz": ["missing"],
     "dream.py --policy=bomb --out=new.npz": ["bomb"],
     "dream.py --policy=run --dynamics=bomb --out=new.npz": ["bomb"],
-    "dream.py --policy=run --dynamics=run --returns= --n=3 --out=a_file.txt/d.npz": ["a_file.txt"],
-    "dream.py --policy=run --dynamics=run --returns= --n=3 --out=run": ["run", "there already"],
+    "dream.py --policy=run --dynamics=run --returns=worth --n=3 --out=a_file.txt/d": ["a_file.txt"],
+    "dream.py --policy=run --dynamics=run --returns=worth --n=3 --out=run": ["there already"],
     "sample.py --out_dir=bomb": ["bomb"],
     "sample.py --out_dir=other_world": ["factors", "doorkey16"],
     "sample.py --out_dir=run --picture=a_file.txt/a.png": ["a_file.txt"],
@@ -188,9 +196,10 @@ def place(run_warm, toy_data, tmp_path_factory):
     here = tmp_path_factory.mktemp("place")
     for name in ("toy.npz", "replaced.npz"):
         toy_data.save(str(here / name))
-    runs = {"run": "doorkey", "nowhere": "toy.npz", "before": "replaced.npz"}
+    runs = {"run": "doorkey", "worth": "doorkey --return_weight=1"}
+    runs |= {"nowhere": "toy.npz", "before": "replaced.npz"}
     for name, dataset in runs.items():
-        line = [*TINY, f"--dataset={dataset}", f"--out_dir={name}"]
+        line = [*TINY, *f"--dataset={dataset} --out_dir={name}".split()]
         good(run_warm("train.py", *line, cwd=here))
     doorkey.make_dataset(40, seed=0).save(str(here / "replaced.npz"))
     factors = [Factor("position", "STATE", "continuous", 1)]

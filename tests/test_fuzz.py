@@ -33,7 +33,8 @@ DEFAULTS = {
     "batch_size": 100,
     "learning_rate": 1e-3,
     "compile": False,
-    "target_return": None,
+    "target_return": "x1.2",
+    "env": None,
 }
 KEYS = st.sampled_from(sorted(DEFAULTS))
 BITS = ["=", "--", "-", "None", "True", "1e", "_", "0x1", ".", "nan", "inf", " ", "\n", "\0", "é"]
@@ -83,7 +84,8 @@ WORDS += ["\ufeff", "1", "0.5", "1e400", "True", "None", "seed = 3\n", "task = '
 @example("seed = 1 (2)")
 @example("raise SystemExit")
 @example("raise ValueError('two\\nlines')")
-@example("target_return = [1]")
+@example("target_return = 2")
+@example("env = [1]")
 def test_any_config_file_is_taken_or_refused_in_one_line(folder, recwarn, text):
     (folder / "some.py").write_text(text, encoding="utf-8")
     try:

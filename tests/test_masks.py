@@ -54,6 +54,10 @@ def waypoints(T):
     return {(S, t) for t in (0, T // 3, 2 * T // 3, T - 1)}
 
 
+def backup(T, i):
+    return {(S, i), (A, i)} | {(R, t) for t in [i + 1] if t < T}, {(R, i)}
+
+
 START = {(R, 0)}
 REFERENCE = {
     "behavior_cloning": lambda T: [control(T, i) for i in range(1, T + 1)],
@@ -69,6 +73,8 @@ REFERENCE = {
     "inverse_dynamics": lambda T: [({(S, i), (S, i + 1)}, {(A, i)}) for i in range(T - 1)],
     "return_to_go": lambda T: [(everything(T)[0], {(R, t) for t in range(T)})],
     "return_from_start": lambda T: [({(S, 0)}, START)],
+    "return_from_past": lambda T: [(control(T, i)[0], START) for i in range(1, T + 1)],
+    "return_backup": lambda T: [backup(T, i) for i in range(T)],
     "dt_bc": lambda T: [everything(T)],
     "dt_rc": lambda T: [everything(T, START)],
     "dt_bc_states": lambda T: [everything(T, (), (S,))],
@@ -331,6 +337,8 @@ TRAITS = {  # by hand: does it predict a single timestep, show its own answers, 
     "inverse_dynamics": Traits(True, False, False),
     "return_to_go": Traits(False, False, False),
     "return_from_start": Traits(True, False, False),
+    "return_from_past": Traits(True, False, False),
+    "return_backup": Traits(True, False, False),
     "random": Traits(False, False, False),
     "random_bc": Traits(False, False, False),
     "random_rc": Traits(False, False, False),

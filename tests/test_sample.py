@@ -12,6 +12,7 @@ import model
 import rollout
 import sample
 import worlds
+from bayes import ExactModel
 from data import Factor, Trajectories
 
 FACTORS = doorkey.factors()
@@ -29,20 +30,6 @@ class Stub(torch.nn.Module):
         groups = ("ACTION",) if model_type == "dt" else ("STATE", "ACTION")
         self.predicted = [f for f in factors if f.group in groups]
         self.nothing = torch.nn.Parameter(torch.zeros(1))
-
-
-class ExactModel(Stub):
-    """Answers as a perfect model would: with the logarithm of the exact posterior."""
-
-    def __init__(self, returns=False):
-        super().__init__(FACTORS, T)
-        self.returns = returns
-        self.predicted = FACTORS if returns else self.predicted
-
-    def forward(self, values, see, at=None):
-        given = Trajectories(FACTORS, {f.name: values[f.name].numpy() for f in FACTORS})
-        posterior = bayes.posterior(given, see, self.returns)
-        return {name: model.take(torch.as_tensor(p).log(), at) for name, p in posterior.items()}
 
 
 class Watched(Stub):

@@ -270,10 +270,9 @@ def test_the_course_of_a_maze_run_spreads_its_minutes_over_its_steps():
 def test_figures_are_drawn(heatmap, tmp_path):
     figures.draw_heatmap(heatmap, f"{tmp_path}/a/heatmap.png", "a title")
     gaps = {"50": [2.0, 3.0], "unlimited": [0.5, 0.6]}
-    figures.draw_learning_curve(
-        {n: dict.fromkeys(masks.EIGHT, values) for n, values in gaps.items()},
-        f"{tmp_path}/a/curve.png",
-    )
+    gaps = {n: dict.fromkeys(masks.EIGHT, values) for n, values in gaps.items()}
+    rows = dict.fromkeys(tables.LEARNING, gaps) | {"dream": {}}
+    figures.draw_learning_curve(rows, f"{tmp_path}/a/curve.png")
     grid = tables.maze_grid(run.read_results(RESULTS / "maze2d_medium.jsonl"))
     figures.draw_courses(grid, "10", f"{tmp_path}/a/courses.png")
     for name in ("heatmap", "curve", "courses"):
@@ -284,9 +283,10 @@ def test_the_learning_curve_collects_gaps_by_number_of_trajectories():
     losses = lambda gap: {task: {"loss": 3.0, "gap": gap} for task in masks.EIGHT}
     line = lambda row, gap: {"row": row, "results": {"best": {"losses": losses(gap)}}}
     studies = {
-        "50": [line("random", 2.0), line("all", 9.0)],
+        "50": [line("random", 2.0), line("all", 9.0), line("random+finetune-past", 1.0)],
         "500": [],
         "unlimited": [line("random", 0.5)],
     }
-    found = tables.gaps_by_size(studies)
+    found = tables.gaps_by_size(studies, "random")
     assert list(found) == ["50", "unlimited"] and found["50"]["past"] == [2.0]
+    assert tables.gaps_by_size(studies, "random+finetune") == {"50": {"past": [1.0]}}
