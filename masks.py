@@ -162,13 +162,13 @@ def return_backup(batch):
     return see, predict
 
 
-def random(batch, first_return=None, ask_return=False):
+def random(batch, p=None, first_return=None, ask_return=False):
     """Each sequence draws p, then hides each state and each action with probability p.
 
-    first_return: whether the return-to-go at t=0 shows; None: in half of the sequences.
-    ask_return: where it does not show, it is predicted.
+    p: a number, the same for all sequences. first_return: whether the return-to-go at t=0 shows;
+    None: in half of the sequences. ask_return: where it does not show, it is predicted.
     """
-    p = batch.probability()[:, None, None]  # (B, 1, 1)
+    p = batch.probability()[:, None, None] if p is None else p  # (B, 1, 1)
     states, actions = (batch.uniform(batch.B, batch.T, 2) < p).unbind(-1)  # hidden ones, (B, T)
     if first_return is None:
         first_return = batch.uniform(batch.B) < 0.5
@@ -246,6 +246,7 @@ TASKS = {
     "random_bc": partial(random, first_return=False),
     "random_rc": partial(random, first_return=True),
     "random_return": partial(random, ask_return=True),
+    "random_15": partial(random, p=0.15),  # as in BERT
     "random_autoregressive": random_autoregressive,
     "random_control": random_control,
     "span": span,

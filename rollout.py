@@ -10,6 +10,7 @@ mode says what else it sees:
     rc        the return to be earned from the window's first timestep on
     rc_all    the return still to be earned at every timestep so far
     best      as rc, but it asks for the best return that it itself thinks possible
+    plan      nothing: of K completions drawn as in bc, the one of the highest return is begun
     goal      the last state of a demonstration that began here: to be there by then
     waypoint  its states at four timesteps
 
@@ -29,6 +30,7 @@ import evaluate
 import masks
 import model
 import worlds
+from data import GROUPS
 
 # ---- settings ------------------------------------------------------------------------------------
 out_dir = "out/minigrid_random"  # a folder that train.py made
@@ -37,23 +39,25 @@ modes = "bc,bc_states"  # what is asked for: MODES, described above
 # To ask for in the modes rc and rc_all: "2,4", or "x0.8" times that of the nearest training start.
 target_return = "x1.2"
 quantile = 0.99  # mode best asks for the return that, so it thinks, is exceeded in 1 of 100 cases
+candidates = 16  # mode plan draws so many completions at each step, K
 sampled = True  # draw classes from the model's probabilities; False: always the most probable one
 env = None  # a Gymnasium environment to play in, e.g. "Hopper-v5"; None: the data's own world
 device = "cpu"  # or "cuda"
 threads = 1  # CPU threads (0: torch's choice)
 # --------------------------------------------------------------------------------------------------
 
-MODES = [f"{asked}{seen}" for asked in ("bc", "rc", "rc_all", "best", "goal", "waypoint")
+MODES = [f"{asked}{seen}" for asked in ("bc", "rc", "rc_all", "best", "plan", "goal", "waypoint")
          for seen in ("", "_states")]  # fmt: skip
 SELECTION_SEED = 2_000_000  # of the episodes by which checkpoints are chosen during training
 ROLLOUT_SEED = 3_000_000  # of the episodes that are reported
 
 
 def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0, condition=None,
-         horizon=None, quantile=0.99):  # fmt: skip
+         horizon=None, quantile=0.99, candidates=16):  # fmt: skip
     """Play an episode in each of env's n copies, in lockstep; env has just been reset.
 
     targets: (n,) returns to ask for, in the modes "rc" and "rc_all". quantile: of mode "best".
+    candidates: of mode "plan".
     generator: torch.Generator for actions; None (or temperature=0): the most probable action.
     condition: (values, see) of a window, {factor: (n or 1, T) or (n or 1, T, k)}: what is known
         ahead, such as a goal. Actions seen are carried out as they are, in all rows or in none;
@@ -61,15 +65,15 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
     horizon: steps to play; None: the environment's.
     Returns {factor: (n, horizon) or (n, horizon, k)}, what happened, and float64 rewards
     (n, horizon), zeros where an episode was over.
-    Raises ValueError for mode "best" if the model does not say what returns are possible.
+    Raises ValueError for the modes "best" and "plan" if the model does not predict returns.
     """
     n, T, factors = env.n, network.config.context, network.factors
     horizon, temperature = horizon or env.horizon, temperature if generator else 0.0
     action = next(f for f in factors if f.group == "ACTION")
     return_to_go = next((f for f in factors if f.group == "RETURN"), None)
     asking = mode.removesuffix("_states")
-    if asking == "best" and return_to_go not in network.predicted:
-        raise ValueError("mode best: this model does not predict returns (return_weight=0)")
+    if asking in ("best", "plan") and return_to_go not in network.predicted:
+        raise ValueError(f"mode {asking}: this model does not predict returns (return_weight=0)")
     values, known = blank(factors, n, horizon + T, condition)
     rewards = np.zeros((n, horizon))
     for t in range(horizon):
@@ -92,9 +96,12 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
         if asking in ("rc", "best"):  # a return is seen at the window's first timestep only
             see[return_to_go.name] = (torch.arange(T) == 0).expand(n, T)
         if not known[action.name][0, t]:
-            outputs = evaluate.answer(network, window, see, at=torch.full((n,), t - first))
-            now = {name: x[:, 0] for name, x in outputs.items()}  # (n, classes or k)
-            chosen = draw(action, now, temperature, generator)
+            if asking == "plan":
+                chosen = plan(network, window, see, t - first, candidates, generator)
+            else:
+                outputs = evaluate.answer(network, window, see, at=torch.full((n,), t - first))
+                now = {name: x[:, 0] for name, x in outputs.items()}  # (n, classes or k)
+                chosen = draw(action, now, temperature, generator)
             if action.kind == "continuous":
                 chosen = chosen.clamp(*env.action_bounds)  # what is remembered is what is done
             values[action.name][:, t] = chosen
@@ -103,6 +110,34 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
         if np.all(env.over):
             break
     return {name: x[:, :horizon] for name, x in values.items()}, rewards
+
+
+def plan(network, window, see, now, candidates, generator):
+    """(n,) or (n, k) the action to begin with, of the best of several completions of a window.
+
+    Each is drawn from the model, an action and the state after it at a time, and then judged by the
+    return at the window's first timestep that the model expects of it. Source: M3PC.
+    window, see: {factor: (n, T) or (n, T, k)}, (n, T). now: the timestep of the action.
+    """
+    groups = {g: [f for f in network.predicted if f.group == g] for g in GROUPS}
+    values, see = ({name: x.repeat_interleave(candidates, dim=0) for name, x in part.items()}
+                   for part in (window, see))  # fmt: skip
+    n, T = values["timestep"].shape
+    for t in range(now, T):
+        for group, at in (("ACTION", t), ("STATE", t + 1)) if t + 1 < T else (("ACTION", t),):
+            outputs = evaluate.answer(network, values, see, at=torch.full((n,), at))
+            for f in groups[group]:
+                values[f.name][:, at] = draw(f, outputs, 1.0, generator)[:, 0]
+                see[f.name][:, at] = True
+    outputs = evaluate.answer(network, values, see, at=torch.zeros(n, dtype=torch.long))
+    f = groups["RETURN"][0]
+    score = outputs[f.name][:, 0]  # (n, classes or k); of numbers the first is the return
+    worth = (
+        score.softmax(-1) @ torch.arange(f.size).float() if f.kind == "categorical" else score[:, 0]
+    )
+    best = worth.view(-1, candidates).argmax(dim=1)  # (n / candidates,)
+    rows = torch.arange(len(best)) * candidates + best
+    return values[groups["ACTION"][0].name][rows, now]
 
 
 def upper(f, outputs, quantile):
@@ -209,23 +244,23 @@ def arrivals(values, condition, states):
 
 
 def measure(network, dataset, train, episodes, seed, modes=("bc",), target=(1.2, None),
-            env_id=None, sampled=True, quantile=0.99, demos=None):  # fmt: skip
+            env_id=None, sampled=True, demos=None, **options):  # fmt: skip
     """{mode: {measure: {mean, sem}}} on the same fresh episodes: the return and the world's own.
 
     train: Trajectories, for target_returns(). target: one of parse_targets(). env_id: a Gymnasium
     environment to play in; by default the world that the data set names. demos: Trajectories, whose
     starts and states ahead the modes goal and waypoint take. sampled: draw classes from the model's
-    probabilities; numbers are always its means.
+    probabilities; numbers are always its means. options: of play().
     """
     results = {}
     states, action = ([f for f in network.factors if f.group == g] for g in ("STATE", "ACTION"))
     for mode in modes:
-        n, options, targets = episodes, {"quantile": quantile}, None
+        n, targets, condition = episodes, None, {}
         ahead = mode.startswith(("goal", "waypoint"))
         if ahead:
             T = network.config.context
             some = demos[np.arange(min(episodes, len(demos)))]
-            n, options["condition"], options["horizon"] = len(some), condition_of(some, mode, T), T
+            n, condition = len(some), {"condition": condition_of(some, mode, T), "horizon": T}
         env = worlds.stage(dataset, env_id, n, seed, network.factors)
         if ahead and not hasattr(env, "start_at"):
             raise ValueError(f"mode {mode}: an episode of {env_id} begins where it likes")
@@ -234,12 +269,12 @@ def measure(network, dataset, train, episodes, seed, modes=("bc",), target=(1.2,
         if mode.startswith("rc"):
             factor, number = target
             targets = np.full(n, number) if factor is None else target_returns(env, train, factor)
-        categorical = action[0].kind == "categorical"
-        generator = torch.Generator().manual_seed(seed) if categorical and sampled else None
-        values, rewards = play(network, env, mode, targets, generator, **options)
+        drawn = (action[0].kind == "categorical" and sampled) or mode.startswith("plan")
+        generator = torch.Generator().manual_seed(seed) if drawn else None
+        values, rewards = play(network, env, mode, targets, generator, **condition, **options)
         measures = {"return": rewards.sum(axis=1)} | env.report()
         if ahead:
-            measures |= arrivals(values, options["condition"], states)
+            measures |= arrivals(values, condition["condition"], states)
         results[mode] = {}
         for name, x in measures.items():  # x: (n,)
             error = x.std() / math.sqrt(len(x))
@@ -256,14 +291,14 @@ def parse_modes(text):
 
 
 def main():
-    ranges = {"episodes": (1, math.inf), "threads": (0, 1025), "quantile": (0, 1)}
-    configurator.check(globals(), ranges)
+    ranges = dict.fromkeys(("episodes", "candidates"), (1, math.inf))
+    configurator.check(globals(), ranges | {"threads": (0, 1025), "quantile": (0, 1)})
     asked, targets = parse_modes(modes), parse_targets(target_return)
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
     source = worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
-    options = dict(env_id=env, sampled=sampled, quantile=quantile)
+    options = dict(env_id=env, sampled=sampled, quantile=quantile, candidates=candidates)
     if any(mode.startswith(("goal", "waypoint")) for mode in asked):
         options["demos"] = worlds.evaluation_set(*source, "test")
     played = {}

@@ -24,6 +24,6 @@ keep_best = "return"
 n_layer = 2
 n_ff = 1024
 head = "median"
-max_iters = 24000
+max_iters = 36000
 eval_interval = 4000
 eval_rollouts = 100

@@ -106,8 +106,8 @@ def measure(agent):
                     cell = found.setdefault(question, {}).setdefault(how, {})
                     cell.setdefault(name, []).append(x)
         print(agent, seed, flush=True)
-    for question, ways in found.items():
-        for how, cell in ways.items():
+    for ways in found.values():
+        for cell in ways.values():
             for name, x in cell.items():
                 spread = statistics.stdev(x) if len(x) > 1 else None
                 cell[name] = {"mean": statistics.fmean(x), "std": spread}

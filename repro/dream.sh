@@ -4,7 +4,8 @@
 #
 #   bash repro/dream.sh                     # 500 trajectories, 6 seeds: 40 minutes on 2 cores
 #   N=50 bash repro/dream.sh                # from 50, or 1000
-#   LARGE=1 SEEDS=0 bash repro/dream.sh     # four dreamers averaged, more dreams, a larger student
+#   LARGE=1 bash repro/dream.sh             # the row dream_large: the small models of six seeds averaged,
+#                                           # 200,000 dreams, a larger student
 #   LIST=1 bash repro/dream.sh              # print the lines, run nothing
 #   SMOKE=1 bash repro/dream.sh             # everything tiny, one seed, into out/smoke
 #
@@ -14,10 +15,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 ROWS= # one row is all there is
 
 N=${N:-500} SEEDS=${SEEDS:-0 1 2 3 4 5}
-ROW=dream DREAMS=50000 DREAMERS="0" STUDENT= # DREAMERS: the seeds of those averaged, less that of the row
+ROW=dream DREAMS=50000 STUDENT=
 if [ "${LARGE:-0}" = 1 ]; then
-  ROW=dream_large DREAMS=200000 DREAMERS="0 100 200 300" STUDENT="--n_layer=4 --max_iters=16000 --eval_interval=2000"
+  ROW=dream_large DREAMS=200000 STUDENT="--n_layer=4 --max_iters=16000 --eval_interval=2000"
 fi
+dreamers() { if [ "$ROW" = dream ]; then echo "$seed"; else echo 0 1 2 3 4 5; fi; } # their seeds
 if [ -n "$TINY" ]; then DREAMS=200; fi
 FEW=
 if [ "$N" = 50 ]; then FEW="--steps_times=0.4"; fi # a policy knows 50 by heart soon
@@ -35,26 +37,23 @@ done
 
 # 1. the small models
 STUDY=dream_$N EVERY="--num_trajectories=$N --checkpoint"
-for member in $SEEDS; do
-  for more in $DREAMERS; do
-    seed=$((member + more))
-    run policy config/minigrid_bc.py $FEW
-    run dynamics config/minigrid_forward.py
-  done
-  seed=$member
+for seed in $(for seed in $SEEDS; do dreamers; done | xargs -n 1 | sort -nu); do
+  run policy config/minigrid_bc.py $FEW
+  run dynamics config/minigrid_forward.py
   run returns config/dream_returns.py --tasks=return_backup
 done
 run_all
 
 # 2. the dreams, unless they are there, and newer than the small models
 for seed in $SEEDS; do
-  policies= dynamics= out=$DREAM_RUNS/${ROW}_s$seed.npz
-  for more in $DREAMERS; do
-    policies=$policies,$DREAM_RUNS/policy_s$((seed + more))
-    dynamics=$dynamics,$DREAM_RUNS/dynamics_s$((seed + more))
+  policies= dynamics= returns= out=$DREAM_RUNS/${ROW}_s$seed.npz
+  for one in $(dreamers); do
+    policies=$policies,$DREAM_RUNS/policy_s$one
+    dynamics=$dynamics,$DREAM_RUNS/dynamics_s$one
+    returns=$returns,$DREAM_RUNS/returns_s$one
   done
-  line "test $out -nt $DREAM_RUNS/returns_s$seed/best.pt || python dream.py --policy=${policies#,}" \
-    "--dynamics=${dynamics#,} --returns=$DREAM_RUNS/returns_s$seed --n=$DREAMS --seed=$seed --out=$out"
+  line "test $out -nt $DREAM_RUNS/returns_s$one/best.pt || python dream.py --policy=${policies#,}" \
+    "--dynamics=${dynamics#,} --returns=${returns#,} --n=$DREAMS --seed=$seed --out=$out"
 done
 run_all
 

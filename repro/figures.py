@@ -41,6 +41,8 @@ COLORS = matplotlib.colormaps["viridis"]
 
 
 def main():
+    if study == "masks":
+        return which_masks()
     world, _, rest = study.partition("_")
     variant, paper, fraction = rest.partition("_paper")
     sizes = SIZES if variant == "curve" else [variant]
@@ -77,6 +79,19 @@ def main():
         write(f"{results}/{study}.md", tables.heatmap_table(found, variant))
         title = f"DoorKey, {variant} trajectories, mean of {tables.count(found['seeds'])}"
         draw_heatmap(found, f"{assets}/minigrid_heatmap{ending}.png", title)
+
+
+def which_masks():
+    """The study of masks.sh: its table, and what the eight tasks and other questions lose by them."""
+    doorkey, maze = (run.read_results(f"{results}/masks_{x}.jsonl") for x in ("doorkey", "maze2d"))
+    path, generality = f"{results}/generality.json", {}
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            generality = json.load(file)["rows"]
+    found = tables.masks_study(doorkey, maze, generality)
+    write_json({"rows": found, "command": "bash repro/masks.sh"})
+    write(f"{results}/{study}.md", tables.masks_table(found))
+    draw_masks(found, f"{assets}/masks.png")
 
 
 def write_json(found):
@@ -191,6 +206,32 @@ def draw_learning_curve(gaps, path):
     figure.supylabel("gap to the exact limit (nats)")
     legend = axes[0, 0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside upper center", ncols=3, frameon=False)
+    save(figure, path)
+
+
+def draw_masks(found, path):
+    """Two panels: gaps of the eight tasks against those of other questions; returns in the maze."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    for i, (row, cells) in enumerate(found.items()):
+        style = {
+            "color": COLORS(i / len(tables.MASKS)),
+            "marker": "os^vD<>*"[i % 8],
+            "markersize": 8,
+        }
+        label = {"label": tables.MASKS.get(row, row), "linestyle": ""}
+        if "sum" in cells and "generality" in cells:
+            axes[0].plot([cells["sum"]["mean"]], [cells["generality"]], **style, **label)
+        for y, mode in enumerate(cells.get("returns", {})):
+            axes[1].plot([cells["returns"][mode]["mean"]], [y], **style, linestyle="")
+    axes[0].set_xlabel("sum of the gaps of the eight tasks (nats)")
+    axes[0].set_ylabel("mean gap of other questions (nats)")
+    axes[1].set_xlabel("return in the medium maze, T=5 (m)")
+    axes[1].set_yticks(range(4), ["bc", "bc_states", "rc", "rc_states"])
+    for ax in axes:
+        ax.grid(linewidth=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    legend = axes[0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     save(figure, path)
 
 

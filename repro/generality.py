@@ -1,12 +1,12 @@
 """How general is a model? Its mean gap over 1,000 questions that no training distribution names.
 
-    python repro/generality.py --study=minigrid_500 --rows=random,all,one
+    python repro/generality.py --study=masks_doorkey      # after masks.sh has trained them
 
 Ten families of structured questions, 100 of each, about test trajectories of DoorKey: every second
 state, two waypoints at random times, the first and the last action, the agent known and the key
 hidden, and so on. All that is not seen is asked for. The gap of a question is the mean loss of its
 entries, summed over factors, less that of the exact posterior. Writes
-repro/results/generality.json. Read next: masks.py.
+repro/results/generality.json. Read next: masks.sh.
 """
 
 import json
@@ -31,10 +31,10 @@ import run
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
-study = "minigrid_500"  # the results file with the runs
-rows = "random"  # of the study, each a single set of weights: "random,all"
+study = "masks_doorkey"  # the results file with the runs
+rows = ""  # of the study, each a single set of weights: "random,all"; empty: all of them
+results = "repro/results"  # the folder of the results files
 runs = "out/runs"  # the folder of the checkpoints: what is missing is trained again
-result = "repro/results/generality.json"  # the file to write; other rows in it are kept
 # --------------------------------------------------------------------------------------------------
 
 EACH = 100  # questions of a family
@@ -96,19 +96,19 @@ def per_question(entries, predict):
 
 def main():
     torch.set_num_threads(1)
-    path, asked = Path(result), questions()
+    path, asked = Path(results, "generality.json"), questions()
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": {}}
     limits = {}
     for family, (some, _, see, predict) in asked.items():
         limits[family] = per_question(bayes.surprisal(some, see), predict)
     content["command"] = "python repro/generality.py"
     content["limit"] = {family: x.mean().item() for family, x in limits.items()}
-    lines = run.read_results(Path("repro/results", f"{study}.jsonl"))
-    for row in rows.split(","):
+    lines = run.read_results(Path(results, f"{study}.jsonl"))
+    for row in rows.split(",") if rows else dict.fromkeys(line["row"] for line in lines):
         means = {}
         for seed in sorted(line["seed"] for line in lines if line["row"] == row):
             folder = Path(runs, study, f"{row}_s{seed}")
-            run.study, run.row, run.runs = study, row, runs
+            run.study, run.row, run.runs, run.results = study, row, runs, results
             run.ensure_start(f"finetune:{folder}")
             network = checkpoint.load(str(folder))
             for family, (_, values, see, predict) in asked.items():
@@ -124,7 +124,7 @@ def main():
             "families": {family: statistics.fmean(x) for family, x in means.items()},
         }
         print(f"{row}: {statistics.fmean(gaps):.3f}", flush=True)
-        evaluate.save_json(result, content)
+        evaluate.save_json(str(path), content)
 
 
 if __name__ == "__main__":

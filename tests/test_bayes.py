@@ -7,6 +7,7 @@ from conftest import ROOT
 
 import bayes
 import doorkey
+import evaluate
 import masks
 from data import Factor, Trajectories
 
@@ -204,6 +205,66 @@ def test_what_a_start_is_worth_is_a_mean_over_trajectories():
     (exact,) = bayes.posterior(given[:1], nothing, returns=True)["return_to_go"]  # (10, 17)
     shares = (given.values["return_to_go"][..., None] == np.arange(17)).mean(axis=0)
     assert (np.abs(shares - exact) <= 5 * np.sqrt(exact * (1 - exact) / n) + 3 / n).all()
+
+
+# --------------------------------------------------------------------------------------------------
+# The posterior as a network
+
+
+@pytest.mark.parametrize("size, n, returns", [(6, 12, False), (6, 12, True), (16, 2, False)])
+@pytest.mark.parametrize("per_factor", [False, True])
+def test_the_exact_model_answers_with_the_posterior(size, n, returns, per_factor):
+    """At every timestep, or at the one that each sequence asks about."""
+    trajectories = doorkey.make_dataset(n, seed=17, size=size)
+    see = random_see(np.random.default_rng(9), n, 10, per_factor)
+    exact = bayes.posterior(trajectories, see, returns)
+    network = bayes.ExactModel(size, returns)
+    assert network.factors == doorkey.factors(size) and network.config.context == 10
+    assert [f.name for f in network.predicted] == list(exact)
+    as_tensors = (
+        {name: torch.from_numpy(mask) for name, mask in see.items()}
+        if per_factor
+        else torch.from_numpy(see)
+    )
+    at = torch.arange(n) % 10
+    for asked, rows in ((None, slice(None)), (at, (torch.arange(n), at))):
+        outputs = evaluate.answer(network, trajectories.tensors(), as_tensors, asked)
+        assert list(outputs) == list(exact)
+        for name, log in outputs.items():
+            expected = exact[name][rows].reshape(n, -1, exact[name].shape[-1])
+            np.testing.assert_allclose(log.exp(), expected, rtol=1e-6, atol=1e-12)
+
+
+def test_the_exact_model_overlooks_a_return_that_is_impossible():
+    """Its sequence is answered as if it were hidden, and no other one is."""
+    trajectories = doorkey.make_dataset(8, seed=18)
+    see = {name: np.arange(10) < np.full((8, 1), 5) for name in FACTORS[:3]}
+    see["return_to_go"] = np.zeros((8, 10), dtype=bool)
+    see["return_to_go"][np.arange(8), [0, 0, 9, 4, 0, 9, 2, 7]] = True
+    trajectories.values["return_to_go"][1, 0] = 16  # nobody comes so near, in the steps left
+    trajectories.values["return_to_go"][5, 9] = 16  # a last reward is at most 1
+    impossible = [1, 5]
+    lost = np.isinf(bayes.log_likelihood(trajectories, see))
+    assert np.flatnonzero(lost).tolist() == impossible
+    without = dict(see, return_to_go=see["return_to_go"] & ~lost[:, None])
+    exact = bayes.posterior(trajectories, without, returns=True)
+    shown = {name: torch.from_numpy(mask) for name, mask in see.items()}
+    before = {name: mask.clone() for name, mask in shown.items()}
+    outputs = bayes.ExactModel(returns=True)(trajectories.tensors(), shown)
+    for name, log in outputs.items():
+        np.testing.assert_allclose(log.exp(), exact[name], rtol=0, atol=1e-12)
+    assert all(torch.equal(shown[name], mask) for name, mask in before.items())
+    hidden = bayes.posterior(trajectories, {name: see[name] for name in FACTORS[:3]})
+    moved = np.abs(hidden["action"] - exact["action"]).max(axis=(1, 2)) > 1e-3
+    assert not moved[impossible].any() and moved[~lost].sum() >= 5, "a possible return tells much"
+
+
+def test_the_exact_model_overlooks_no_impossible_state():
+    trajectories = doorkey.make_dataset(3, seed=19)
+    trajectories.values["agent_pos"][2, 4] = 9  # a cell of the inner wall
+    see = torch.ones(3, 10, 3, dtype=torch.bool)
+    with pytest.raises(ValueError, match="trajectory 2 is impossible"):
+        bayes.ExactModel()(trajectories.tensors(), see)
 
 
 # --------------------------------------------------------------------------------------------------

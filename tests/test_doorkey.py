@@ -415,12 +415,56 @@ def test_single_transitions_are_valid_or_not():
     assert valid(in_the_wall, in_the_wall, action).tolist() == [[False, False, True]]
 
 
-def test_all_episodes_can_begin_at_one_start():
+@pytest.mark.parametrize(
+    "agent, key",
+    [(2, 7), ([2, 0, 7, 4, 1], [7, 3, 0, 5, 6]), ([2, 0, 3, 4, 1], 7)],
+    ids=["one for all", "one for each", "agents with one key"],
+)
+def test_episodes_begin_where_they_are_told_to_and_afresh(agent, key):
     env = doorkey.DoorKey(5, seed=0)
-    env.start_at({"agent_pos": 2, "key_pos": 7})
+    env.start_at({"agent_pos": 4, "key_pos": 0})
+    for action in [UP, LEFT] + 3 * [RIGHT] + 3 * [DOWN]:  # to the key, the door and the goal
+        env.step(np.full(5, action))
+    assert all(flags.all() for flags in env.report().values())
+    env.start_at({"agent_pos": np.array(agent), "key_pos": np.array(key)})
     observed = env.observe()
-    assert (observed["agent_pos"] == 2).all() and (observed["key_pos"] == 7).all()
+    assert (observed["agent_pos"] == agent).all() and (observed["key_pos"] == key).all()
     assert not any(flags.any() for flags in env.report().values())
-    for agent, key in ((3, 3), (12, 1)):  # on one cell; right of the wall
-        with pytest.raises(ValueError, match=f"begins with agent_pos={agent}, key_pos={key}"):
-            env.start_at({"agent_pos": agent, "key_pos": key})
+    moves = np.array([RIGHT, DOWN, LEFT, UP, RIGHT])  # each episode goes on from its own start
+    after = doorkey.step(*np.broadcast_arrays(agent, key, 0, 0, moves))
+    assert (env.step(moves)[0] == np.stack(after[:2], axis=1)).all()
+
+
+@pytest.mark.parametrize(
+    "agent, key, words",
+    [
+        (3, 3, "begins with agent_pos=3, key_pos=3: "),  # on one cell
+        (12, 1, "begins with agent_pos=12, key_pos=1: "),  # right of the wall
+        (1, 12, "begins with agent_pos=1, key_pos=12: "),
+        ([2, 0, 3], [7, 3, 3], "begins with agent_pos=3, key_pos=3: "),
+        ([2, 13, 14], [7, 3, 3], "begins with agent_pos=13, key_pos=3: "),
+        ([2, 0], [7, 3], "shape"),  # of three episodes
+    ],
+)
+def test_what_is_no_start_is_refused_and_named(agent, key, words):
+    with pytest.raises(ValueError, match=words):
+        doorkey.DoorKey(3).start_at({"agent_pos": np.array(agent), "key_pos": np.array(key)})
+
+
+@pytest.mark.parametrize("size, every", [(6, 1), (16, 37)])
+def test_the_best_return_is_that_of_the_nearest_state_ten_steps_away(size, every):
+    """By the sets of states that one, two, ... ten moves lead to."""
+    states = doorkey.table(size).states
+    moves = [doorkey.step(*states.T, np.full(len(states), a), size=size) for a in range(4)]
+    after = np.array(moves).transpose(2, 0, 1).tolist()  # (S, 4 actions, 4 parts of a state)
+    leads = {tuple(state): set(map(tuple, row)) for state, row in zip(states.tolist(), after)}
+    chosen = np.arange(0, len(states), every)
+    expected = []
+    for start in chosen:
+        there = {tuple(states[start].tolist())}
+        for _ in range(10):
+            there = set.union(*(leads[state] for state in there))
+        nearest = min(distance(agent, size) for agent, *_ in there)
+        expected.append(distance(states[start, 0], size) - nearest)
+    assert doorkey.best_return(chosen, size).tolist() == expected
+    assert len(set(expected)) > 5

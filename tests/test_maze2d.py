@@ -1,6 +1,7 @@
 """Maze2D: the engine's fidelity, episodes, and the demonstrator, each against its source."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -108,30 +109,45 @@ def test_starts_and_goals_are_drawn_as_specified():
     assert abs(env.qvel.std() - 0.1) < 0.002 and abs(env.qvel.mean()) < 0.002
 
 
-def test_all_copies_can_start_at_one_named_place():
-    env = maze2d.Maze2D("medium", 5, seed=1)
+@pytest.mark.parametrize(
+    "position, goal",
+    [
+        ((1.0, 1.1), (4, 1)),
+        ([(1.0, 1.1), (3, 2), (1.25, 5.25)], [(4, 1), (2, 4), (6, 6)]),
+        ([(1.0, 1.1), (3, 2), (1.25, 5.25)], (4, 1)),
+    ],
+    ids=["one for all", "one for each", "positions with one goal"],
+)
+def test_copies_start_where_they_are_told_to(position, goal):
+    env = maze2d.Maze2D("medium", 3, seed=1)
     drawn = env.qvel.copy()
-    env.start_at({"position": np.array([1.0, 1.1]), "goal": np.array([3, 1])})
-    assert (env.qpos == [1, 1.1]).all() and (env.goal == [3, 1]).all() and (env.qvel == drawn).all()
-    assert np.allclose(env.report()["distance"], np.hypot(2, 0.1))
+    env.start_at({"position": np.array(position), "goal": np.array(goal)})
+    assert (env.qpos == position).all() and (env.goal == goal).all() and (env.qvel == drawn).all()
+    away = np.broadcast_to(np.subtract(position, goal), (3, 2))
+    assert np.allclose(env.report()["distance"], np.hypot(*away.T))
     assert (env.report()["closed"] == 0).all()
+    env.step(np.ones((3, 2)))
+    assert (env.qpos != position).all() and (env.goal == goal).all(), "and go on from there"
 
 
 @pytest.mark.parametrize(
     ("position", "words"),
     [
-        ((0, 1), "wall"),
-        ((1.35, 1), "wall"),  # the cell's wall stands at 1.3
+        ((0, 1), "position [0.0, 1.0]: there is a wall"),
+        ((1.35, 1), "position [1.35, 1.0]: there is a wall"),  # the cell's wall stands at 1.3
         ((-3, 1), "wall"),
         ((1, 99), "wall"),
         ((np.nan, 1), "finite"),
         ((1, 1, 1), "shape"),
+        ([(1.25, 1), (0, 1)], "position [0.0, 1.0]: there is a wall"),
+        ([(1.25, 1), (1, np.inf)], "finite"),
+        ([(1.25, 1)] * 3, "shape"),  # of two copies
     ],
 )
 def test_no_copy_starts_in_a_wall(position, words):
     env = maze2d.Maze2D("umaze", 2)
     env.start_at({"position": (1.25, 1), "goal": (3, 1)})
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=re.escape(words)):
         env.start_at({"position": position, "goal": (3, 1)})
 
 
