@@ -3,18 +3,25 @@
     python repro/dreaming.py --seeds=0,1,2,3,4,5      # after repro/dream.sh: a minute a seed
 
 1. Likelihood: -log p of real test trajectories under the policy and the dynamics, in nats for each
-   trajectory, beside the exact one. What is between them no student of the dreams can win back.
+   trajectory, beside the exact one, and of all seeds averaged. What is between them no student of
+   the dreams can win back.
 2. Valid: the share of dreamed transitions that MiniGrid's dynamics allow.
 3. Returns: the share of dreamed returns-to-go that are what the trajectory earns.
-Writes repro/results/dreaming.json. Read next: dream.sh.
+Writes repro/results/dreaming.json, and draws with the results of dream.sh why dreams help: what the
+dreamer knows, what its student keeps of it, and how many dreams it takes. Read next: dream.sh.
 """
 
+import statistics
 import sys
 import time
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -24,14 +31,18 @@ import checkpoint
 import configurator
 import doorkey
 import evaluate
+import masks
 import model
+import run
 import worlds
 from data import Trajectories
+from ensemble import Ensemble
 
 # ---- settings ------------------------------------------------------------------------------------
 runs = "out/runs/dream_500"  # where dream.sh keeps the small models and the dreams
 seeds = "0"  # of the runs, e.g. "0,1,2"
 result = "repro/results/dreaming.json"  # the file to write
+picture = ""  # a file to draw to, e.g. assets/dreams.png
 # --------------------------------------------------------------------------------------------------
 
 
@@ -72,14 +83,55 @@ def true_returns(values, size=6):
     return np.where((states >= 0) & (states[:, -1:] >= 0), earned, -1)
 
 
+def gaps_of(study, row):
+    """{task: [gap of each seed]} of a row of a results file."""
+    lines = run.read_results(Path("repro/results", f"{study}.jsonl"))
+    losses = [line["results"]["best"]["losses"] for line in lines if line["row"] == row]
+    return {task: [x[task]["gap"] for x in losses] for task in masks.EIGHT if losses}
+
+
+def draw(content):
+    """Three panels: likelihood of the dreamer; dreamer and student; how many dreams."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    colors = plt.get_cmap("viridis")([0.0, 0.35, 0.7])
+    nats = [content["mean"]["exact_nats"], content["averaged_nats"], content["mean"]["nats"]]
+    names = ["the world itself", "six dreamers\naveraged", "one dreamer"]
+    axes[0].barh(names, nats, color=colors)
+    axes[0].set_xlim(min(nats) - 0.5, max(nats) + 0.1)
+    axes[0].set_title("-log p of a real trajectory (nats)", fontsize=10)
+    alone = [gaps_of("dream_500", "policy"), gaps_of("dream_500", "dynamics")]
+    student, wide = gaps_of("minigrid_500", "dream"), 0.38
+    for x, (task, teacher) in enumerate(zip(("behavior_cloning", "forward_dynamics"), alone)):
+        for side, gaps in enumerate((teacher, student)):
+            label = ("the dreamer", "its student")[side] if x == 0 else None
+            height = statistics.fmean(gaps[task])
+            axes[1].bar(x + side * wide, height, wide, color=colors[side + 1], label=label)
+    axes[1].set_xticks([wide / 2, 1 + wide / 2], ["BC", "forward dynamics"])
+    axes[1].set_title("gap to the exact limit (nats)", fontsize=10)
+    axes[1].legend(frameon=False, fontsize=9)
+    numbers = {500: ("dream_500", "dream_n500"), 5000: ("dream_500", "dream_n5000")}
+    numbers[50_000] = "minigrid_500", "dream"
+    sums = [statistics.fmean(map(sum, zip(*gaps_of(*row).values()))) for row in numbers.values()]
+    axes[2].plot(range(len(sums)), sums, marker="o", color=colors[1])
+    axes[2].set_xticks(range(len(sums)), [f"{n:,}" for n in numbers])
+    axes[2].set_ylim(0, None)
+    axes[2].set_title("sum of the eight gaps, by number of dreams", fontsize=10)
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(picture, dpi=110)
+    plt.close(figure)
+
+
 def main():
     torch.set_num_threads(1)
-    began, rows = time.time(), {}
+    began, rows, networks = time.time(), {}, {"policy": [], "dynamics": []}
     for seed in seeds.split(","):
-        policy, dynamics = (checkpoint.load(f"{runs}/{x}_s{seed}") for x in ("policy", "dynamics"))
+        policy, dynamics = (checkpoint.load(f"{runs}/{x}_s{seed}") for x in networks)
+        networks["policy"].append(policy)
+        networks["dynamics"].append(dynamics)
         trained = checkpoint.settings(f"{runs}/policy_s{seed}")
         demos = worlds.evaluation_set(trained["dataset"], 0, trained["data_seed"], "test")
-        dreams = Trajectories.load(f"{runs}/dreams_s{seed}.npz").values
+        dreams = Trajectories.load(f"{runs}/dream_s{seed}.npz").values
         rows[seed] = {
             "nats": float(likelihood(policy, dynamics, demos).mean()),
             "exact_nats": float(exact_likelihood(demos).mean()),
@@ -88,10 +140,21 @@ def main():
         }
         print(seed, {name: round(x, 4) for name, x in rows[seed].items()}, flush=True)
     mean = {name: float(np.mean([row[name] for row in rows.values()])) for name in rows[seed]}
-    command = f"python repro/dreaming.py --runs={runs} --seeds={seeds}"
-    minutes = round((time.time() - began) / 60, 1)
-    content = {"command": command, "minutes": minutes, "mean": mean, "seeds": rows}
+    content = {
+        "command": f"python repro/dreaming.py --runs={runs} --seeds={seeds}",
+        "minutes": round((time.time() - began) / 60, 1),
+        "mean": mean,
+        "averaged_nats": float(likelihood(*map(averaged, networks.values()), demos).mean()),
+        "seeds": rows,
+    }
     evaluate.save_json(result, content)
+    if picture:
+        draw(content)
+
+
+def averaged(networks):
+    """Networks as one, which predicts the mean of their probabilities."""
+    return Ensemble(networks).eval()
 
 
 if __name__ == "__main__":

@@ -248,37 +248,44 @@ def test_the_upper_quantile_is_that_of_each_row_alone(quantile):
 
 
 class Sure(torch.nn.Module):
-    """It does nothing, and answers to returns with a Gaussian for each episode and timestep."""
+    """It always does 1, and answers to returns with a Gaussian for each episode and timestep."""
 
     def __init__(self, n, log_variance):
         super().__init__()
         self.factors = [*WIDE, Factor("return_to_go", "RETURN", "continuous", 2)]
         self.config, self.predicted = SimpleNamespace(context=3), self.factors
         self.device_of = torch.nn.Parameter(torch.zeros(1))
-        self.mean, self.log_variance = torch.randn(n, 10, 2), log_variance
-        self.asked = []
+        self.mean = torch.randn(n, 10, 2, generator=torch.Generator().manual_seed(0))
+        self.log_variance, self.asked = log_variance, []
 
     def forward(self, values, see, at):
-        rows, times = torch.arange(len(at)), values["timestep"][0, at]
-        if see["return_to_go"].any():
-            self.asked.append(values["return_to_go"][:, 0].clone())
-        outputs = {f.name: torch.zeros(len(at), 1, f.size) for f in self.factors}
-        outputs["return_to_go"] = self.mean[rows, times][:, None]
+        worth, rows, times = "return_to_go", torch.arange(len(at)), values["timestep"][0, at]
+        if see[worth].any():
+            self.asked.append((values[worth].clone(), see[worth].clone()))
+        outputs = {f.name: torch.ones(len(at), 1, f.size) for f in self.factors}
+        outputs[worth] = self.mean[rows, times][:, None]
         if self.log_variance is not None:
-            outputs["return_to_go/log_variance"] = torch.full((len(at), 1, 2), self.log_variance)
+            outputs[f"{worth}/log_variance"] = torch.full((len(at), 1, 2), self.log_variance)
         return outputs
 
 
-def test_of_a_gaussian_the_best_is_its_upper_quantile_with_the_windows_timestep():
-    torch.manual_seed(0)
+@pytest.mark.parametrize("mode", ["rc", "rc_all", "best"])
+def test_returns_that_are_numbers_are_asked_for_with_their_timestep(mode):
+    """Less what was earned before it; or the upper quantile of the network's own Gaussian."""
     network = Sure(4, log_variance=np.log(0.25))
-    rollout.play(network, worlds.GymEnv("Wide-v0", 4, 0, network.factors), "best", quantile=0.9)
+    env, target = worlds.GymEnv("Wide-v0", 4, 0, network.factors), np.arange(7.0, 11.0)
+    rollout.play(network, env, mode, target, quantile=0.9)
     assert len(network.asked) == 10
-    for t, asked in enumerate(network.asked):
+    for t, (values, see) in enumerate(network.asked):
         first = max(0, t - 2)
-        expected = network.mean[:, first, 0] + NormalDist(0, 0.5).inv_cdf(0.9)
-        torch.testing.assert_close(asked[:, 0], expected)
-        assert (asked[:, 1] == first).all()
+        times = range(first, t + 1) if mode == "rc_all" else [first]
+        assert see.tolist() == [[first + k in times for k in range(3)]] * 4
+        for time in times:
+            expected = torch.from_numpy(target - time).float()
+            if mode == "best":
+                expected = network.mean[:, time, 0] + NormalDist(0, 0.5).inv_cdf(0.9)
+            torch.testing.assert_close(values[:, time - first, 0], expected)
+            assert (values[:, time - first, 1] == time).all()
 
 
 def test_a_mere_mean_cannot_be_asked_for_its_best():
