@@ -133,7 +133,9 @@ class ExactModel(torch.nn.Module):
         self.returns = returns  # whether it answers return_to_go as well, which takes longer
         self.factors = doorkey.factors(size)
         self.predicted = [f for f in self.factors if f.group != "RETURN" or returns]
-        self.config = SimpleNamespace(model_type="unimask", context=doorkey.LENGTH)
+        self.config = SimpleNamespace(
+            model_type="unimask", context=doorkey.LENGTH, head="mean", return_weight=float(returns)
+        )
         self.place = torch.nn.Parameter(torch.zeros(0))  # a network is where its weights are
 
     def forward(self, values, see, at=None):

@@ -48,6 +48,7 @@ threads = 1  # CPU threads (0: torch's choice)
 
 MODES = [f"{asked}{seen}" for asked in ("bc", "rc", "rc_all", "best", "plan", "goal", "waypoint")
          for seen in ("", "_states")]  # fmt: skip
+AHEAD = ("goal", "waypoint")  # what is shown of the future there is a condition
 SELECTION_SEED = 2_000_000  # of the episodes by which checkpoints are chosen during training
 ROLLOUT_SEED = 3_000_000  # of the episodes that are reported
 
@@ -65,7 +66,7 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
     horizon: steps to play; None: the environment's.
     Returns {factor: (n, horizon) or (n, horizon, k)}, what happened, and float64 rewards
     (n, horizon), zeros where an episode was over.
-    Raises ValueError for the modes "best" and "plan" if the model does not predict returns.
+    Raises ValueError for a mode that lacks a condition, a generator, or a model that can do it.
     """
     n, T, factors = env.n, network.config.context, network.factors
     horizon, temperature = horizon or env.horizon, temperature if generator else 0.0
@@ -73,7 +74,11 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
     return_to_go = next((f for f in factors if f.group == "RETURN"), None)
     asking = mode.removesuffix("_states")
     if asking in ("best", "plan") and return_to_go not in network.predicted:
-        raise ValueError(f"mode {asking}: this model does not predict returns (return_weight=0)")
+        raise ValueError(f"mode {mode}: this model does not predict returns (return_weight)")
+    if (asking == "plan" and not generator) or (asking in AHEAD and not condition):
+        raise ValueError(
+            f"mode {mode}: play() needs a generator for plans, and for {AHEAD} a condition"
+        )
     values, known = blank(factors, n, horizon + T, condition)
     rewards = np.zeros((n, horizon))
     for t in range(horizon):
@@ -150,8 +155,9 @@ def upper(f, outputs, quantile):
         raise ValueError("mode best needs to know how likely a return is: train --head=gaussian")
     if f.kind == "categorical":
         exceeded = answer.probs[:, 0].flip(-1).cumsum(-1).flip(-1)  # (n, classes) P(at least that)
-        return (exceeded >= 1 - quantile).sum(dim=-1) - 1
-    return answer.base_dist.icdf(torch.tensor(quantile, dtype=torch.float64))[:, 0, 0]
+        return (exceeded >= 1 - quantile).sum(dim=-1).clamp(min=1) - 1
+    level = torch.tensor(quantile, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
+    return answer.base_dist.icdf(level)[:, 0, 0]
 
 
 def draw(f, outputs, temperature, generator):
@@ -256,7 +262,7 @@ def measure(network, dataset, train, episodes, seed, modes=("bc",), target=(1.2,
     states, action = ([f for f in network.factors if f.group == g] for g in ("STATE", "ACTION"))
     for mode in modes:
         n, targets, condition = episodes, None, {}
-        ahead = mode.startswith(("goal", "waypoint"))
+        ahead = mode.startswith(AHEAD)
         if ahead:
             T = network.config.context
             some = demos[np.arange(min(episodes, len(demos)))]
@@ -290,16 +296,27 @@ def parse_modes(text):
     return text.split(",")
 
 
+def check_modes(modes, config):
+    """Raise ValueError for a mode that a model cannot play, by its ModelConfig."""
+    for mode in modes:
+        asking = mode.removesuffix("_states")
+        if asking in ("best", "plan") and (config.model_type == "dt" or not config.return_weight):
+            raise ValueError(f"mode {mode}: this model does not predict returns (return_weight)")
+        if asking in AHEAD and (config.model_type == "dt" or config.context < 2):
+            raise ValueError(f"mode {mode}: this model does not look ahead")
+
+
 def main():
     ranges = dict.fromkeys(("episodes", "candidates"), (1, math.inf))
     configurator.check(globals(), ranges | {"threads": (0, 1025), "quantile": (0, 1)})
     asked, targets = parse_modes(modes), parse_targets(target_return)
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
+    check_modes(asked, network.config)
     source = worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
     options = dict(env_id=env, sampled=sampled, quantile=quantile, candidates=candidates)
-    if any(mode.startswith(("goal", "waypoint")) for mode in asked):
+    if any(mode.startswith(AHEAD) for mode in asked):
         options["demos"] = worlds.evaluation_set(*source, "test")
     played = {}
     for mode in asked:

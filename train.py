@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 from datetime import timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -123,7 +124,7 @@ def check_settings():
             raise ValueError(f"the task {name!r} asks for returns: give them a return_weight")
         if model_type != "dt" and (see & predict).any():
             raise ValueError(f"returns={returns!r} shows what the task {name!r} asks for")
-    rollout.parse_modes(eval_modes)
+    rollout.check_modes(rollout.parse_modes(eval_modes), SimpleNamespace(**config))
     if not out_dir:
         raise ValueError("out_dir is empty: it names the folder to write to")
     if init_from != "resume":

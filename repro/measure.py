@@ -79,10 +79,13 @@ def ask(network, trained, tasks, n):
 
 def play(network, trained):
     """{mode: {measure: {"mean", "sem"}}} over fresh episodes, the same for all models of a seed."""
-    train, _ = worlds.train_and_validation(*worlds.source_of(trained))
+    source = worlds.source_of(trained)
+    train, _ = worlds.train_and_validation(*source)
     chosen = rollout.parse_modes(modes or trained["eval_modes"])
-    seed = rollout.ROLLOUT_SEED + trained["seed"]
-    played = rollout.measure(network, trained["dataset"], train, rollouts, seed, chosen)
+    ahead = any(mode.startswith(rollout.AHEAD) for mode in chosen)
+    demos = worlds.evaluation_set(*source, "test") if ahead else None
+    game = rollouts, rollout.ROLLOUT_SEED + trained["seed"], chosen
+    played = rollout.measure(network, trained["dataset"], train, *game, demos=demos)
     return {mode: {name: rounded(x) for name, x in found.items()} for mode, found in played.items()}
 
 

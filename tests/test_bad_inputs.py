@@ -78,6 +78,7 @@ SETTINGS = {  # command: words that its one line must hold
     "rollout.py --out_dir=run --modes=cc": ["cc", "bc_states", "waypoint"],
     "rollout.py --out_dir=run --modes=best": ["best", "return_weight"],
     "rollout.py --out_dir=run --episodes=0": ["episodes", "0"],
+    "train.py --eval_rollouts=2 --eval_modes=best": ["return_weight"],
     "rollout.py --out_dir=run --modes=rc --target_return=inf": ["target_return", "inf", "x0.8"],
     "rollout.py --out_dir=run --modes=rc --target_return=xnan": ["target_return", "xnan"],
     "rollout.py --out_dir=run --modes=rc_all --target_return=2,,4": ["target_return", "2,,4"],
