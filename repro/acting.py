@@ -45,6 +45,9 @@ seeds = "0,1,2"  # of the models
 asked = "-2,0,2,4,6,8,10"  # returns to ask for
 episodes = 2000  # for each question and seed
 quantile = 0.99  # of mode best
+planner = "dream"  # the agent that plans as well, seed 0; "": none
+candidates = "1,4,16,64"  # completions to choose from at each step, K
+plans = 200  # episodes for each of these
 runs = "out/runs"  # the folder of the checkpoints: what is missing is trained again
 result = "repro/results/act_doorkey.json"  # the file to write
 picture = "assets/act_doorkey.png"  # the figure
@@ -114,6 +117,19 @@ def measure(agent):
     return found
 
 
+def planning(network):
+    """{K: {"return", "ms"}}: what planning earns in the first episodes, and its cost for an action."""
+    found = {}
+    for k in map(int, candidates.split(",")):
+        env, generator = doorkey.DoorKey(plans, rollout.ROLLOUT_SEED), torch.Generator()
+        began = time.time()
+        _, rewards = rollout.play(network, env, "plan", generator=generator, candidates=k)
+        ms = 1000 * (time.time() - began) / plans / env.horizon
+        found[k] = {"return": float(rewards.sum(axis=1).mean()), "ms": round(ms, 2)}
+        print("plan", k, found[k], flush=True)
+    return found
+
+
 def draw(found, optimum):
     """Asked against earned, a panel for the most probable and one for sampled actions."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", sharey=True)
@@ -144,9 +160,15 @@ def draw(found, optimum):
 def main():
     torch.set_num_threads(1)
     began, path = time.time(), Path(result)
-    found = json.loads(path.read_text(encoding="utf-8"))["agents"] if path.exists() else {}
-    for agent in agents.split(","):
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"agents": {}}
+    found, plan = before["agents"], before.get("plan")
+    for agent in agents.split(",") if agents else ():
         found[agent] = measure(agent)
+    if planner:
+        starts = doorkey.DoorKey(plans, rollout.ROLLOUT_SEED).state
+        best = float(doorkey.best_return(starts).mean())
+        plan = {"agent": planner, "episodes": plans, "optimum": best}
+        plan["candidates"] = planning(load(planner, 0))
     starts = doorkey.DoorKey(episodes, rollout.ROLLOUT_SEED).state
     content = {
         "command": "python repro/acting.py",
@@ -154,6 +176,7 @@ def main():
         "episodes": episodes,
         "optimum": float(doorkey.best_return(starts).mean()),
         "agents": {agent: found[agent] for agent in NAMES if agent in found},
+        "plan": plan,
     }
     evaluate.save_json(result, content)
     draw(found, content["optimum"])
