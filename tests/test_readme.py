@@ -147,6 +147,9 @@ MORE = {  # script: what makes it quick
 }
 
 
+ASKING = ("evaluate.py", "rollout.py", "sample.py", "plot.py", "page.py")  # which need a model
+
+
 def quick(script):
     """The flags that make a script quick."""
     return [flag for flag in MORE.get(script, ()) if flag[2:].split("=")[0] in settings_of(script)]
@@ -254,7 +257,7 @@ def test_a_command_runs(line, place, monkeypatch):
             place.need(name)
     if script == "train.py":
         flags = settle(flags, given, place)
-    elif script in ("evaluate.py", "rollout.py", "sample.py", "plot.py") or "repro" in script:
+    elif script in ASKING or "repro" in script:
         place.need(given.get("--out_dir", "out/minigrid_random"))
     if script == "repro/figures.py":
         pytest.skip("it writes where it lies: tests/test_repro.py draws the figures")
