@@ -247,6 +247,18 @@ def test_a_sample_of_the_exact_posterior_has_the_probability_that_the_chain_rule
 
 
 @in_browser
+def test_what_begins_stops_what_is_being_drawn(browser):
+    browser.look(1280, 1000)  # with its pauses
+    drawn = "document.querySelectorAll('.entry.drawn').length"
+    for button in ("#fill", "#act"):
+        browser.click(button)
+        browser.wait(f"{drawn} > 2")
+        browser.click(entry("action", 9))
+        browser.run("new Promise(done => setTimeout(done, 300))")
+        assert browser.run(drawn) == 0 and text_of(browser, "#result") == ""
+
+
+@in_browser
 def test_the_impossible_is_said_in_words(browser):
     browser.click("#hide")
     browser.run("find('time').value = 4; find('time').dispatchEvent(new Event('input'))")

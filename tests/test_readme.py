@@ -130,7 +130,7 @@ def test_a_line_of_a_recipe_is_one_that_its_script_lists():
 # ---- the commands of the READMEs run ---------------------------------------------------------------
 
 TINY = (
-    "--num_trajectories=16 --n_embd=16 --n_ff=16 --n_layer=1 --n_head=2 --batch_size=8 --max_iters=1 "
+    "--num_trajectories=16 --n_embd=16 --n_ff=16 --n_layer=1 --n_head=2 --batch_size=16 --max_iters=1 "
     "--eval_interval=1 --eval_sequences=10 --threads=1"
 ).split()
 MORE = {  # script: what makes it quick
