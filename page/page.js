@@ -110,7 +110,7 @@ function begin() {
   return ++state.run;
 }
 
-// The words at the end of what is drawn step by step; meanwhile a screen reader is left in peace.
+// Words about what was drawn.
 function tell(text, bad = false) {
   find("result").textContent = text;
   find("result").className = bad ? "bad" : "";
@@ -174,7 +174,7 @@ function setExample(number) {
 async function fillIn(who) {
   const run = begin(), random = generator(seed++);
   update();
-  find("say").ariaLive = "off";
+  find("say").ariaLive = "off";  // a screen reader is spared each step, and told the result
   if (!shown.exact) return tell("What is seen cannot happen: there is nothing to draw.", true);
   const before = exact.likelihood(shown.values, shown.see);
   let log = 0;
