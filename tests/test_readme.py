@@ -130,7 +130,7 @@ def test_a_line_of_a_recipe_is_one_that_its_script_lists():
 # ---- the commands of the READMEs run ---------------------------------------------------------------
 
 TINY = (
-    "--num_trajectories=16 --n_embd=16 --n_ff=16 --n_layer=1 --n_head=2 --batch_size=8 --max_iters=1 "
+    "--num_trajectories=16 --n_embd=16 --n_ff=16 --n_layer=1 --n_head=2 --batch_size=16 --max_iters=1 "
     "--eval_interval=1 --eval_sequences=10 --threads=1"
 ).split()
 MORE = {  # script: what makes it quick
@@ -145,6 +145,9 @@ MORE = {  # script: what makes it quick
         "--threads=1"
     ).split(),
 }
+
+
+ASKING = ("evaluate.py", "rollout.py", "sample.py", "plot.py", "page.py")  # which need a model
 
 
 def quick(script):
@@ -254,7 +257,7 @@ def test_a_command_runs(line, place, monkeypatch):
             place.need(name)
     if script == "train.py":
         flags = settle(flags, given, place)
-    elif script in ("evaluate.py", "rollout.py", "sample.py", "plot.py") or "repro" in script:
+    elif script in ASKING or "repro" in script:
         place.need(given.get("--out_dir", "out/minigrid_random"))
     if script == "repro/figures.py":
         pytest.skip("it writes where it lies: tests/test_repro.py draws the figures")
