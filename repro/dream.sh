@@ -21,8 +21,10 @@ if [ "${LARGE:-0}" = 1 ]; then
 fi
 dreamers() { if [ "$ROW" = dream ]; then echo "$seed"; else echo 0 1 2 3 4 5; fi; } # their seeds
 if [ -n "$TINY" ]; then DREAMS=200; fi
-FEW=
-if [ "$N" = 50 ]; then FEW="--steps_times=0.4"; fi # a policy knows 50 by heart soon
+FEW= RETURNS=
+if [ "$N" = 50 ]; then # a policy knows 50 by heart soon; to add up takes longer to learn
+  FEW="--steps_times=0.4" RETURNS="--max_iters=4000 --dropout=0.2"
+fi
 DREAM_RUNS=$RUNS/dream_$N
 student() { run "$ROW" config/minigrid_dream.py $STUDENT --dreams="$DREAM_RUNS/${ROW}_s$seed.npz"; }
 
@@ -40,7 +42,7 @@ STUDY=dream_$N EVERY="--num_trajectories=$N --checkpoint"
 for seed in $(for seed in $SEEDS; do dreamers; done | xargs -n 1 | sort -nu); do
   run policy config/minigrid_bc.py $FEW
   run dynamics config/minigrid_forward.py
-  run returns config/dream_returns.py --tasks=return_backup
+  run returns config/dream_returns.py --tasks=return_backup $RETURNS
 done
 run_all
 
