@@ -71,8 +71,7 @@ def load(agent, seed):
     if agent == "exact":
         return bayes.ExactModel(returns=True)
     folder = Path(runs, study, f"{agent}_s{seed}")
-    run.study, run.row, run.runs = study, agent, runs
-    run.ensure_start(f"finetune:{folder}")
+    run.restore(folder)
     return checkpoint.load(str(folder))
 
 

@@ -108,8 +108,7 @@ def main():
         means = {}
         for seed in sorted(line["seed"] for line in lines if line["row"] == row):
             folder = Path(runs, study, f"{row}_s{seed}")
-            run.study, run.row, run.runs, run.results = study, row, runs, results
-            run.ensure_start(f"finetune:{folder}")
+            run.restore(folder)
             network = checkpoint.load(str(folder))
             for family, (_, values, see, predict) in asked.items():
                 outputs = evaluate.answer(network, values, see)

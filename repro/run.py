@@ -63,7 +63,9 @@ def main(arguments):
     if done(path, config, wanted):
         print(f"{name}: there already", flush=True)
         return
-    ensure_start(config["init_from"])
+    start = Path(config["init_from"].removeprefix("finetune:"))
+    if start.parent == Path(runs, study):  # another run of this study
+        restore(start)
     with held(out / "run.lock") as lock:
         if done(path, config, wanted):  # another process has made it meanwhile
             print(f"{name}: there already", flush=True)
@@ -174,16 +176,16 @@ def held(path):
 # Training
 
 
-def ensure_start(init_from):
-    """If the run of this study that another starts from has lost its checkpoint, make it again."""
-    start = Path(init_from.removeprefix("finetune:"))
-    if start.parent != Path(runs, study) or has_checkpoint(start):
+def restore(folder):
+    """Make a run again, out/runs/STUDY/ROW_sSEED, if its checkpoint is gone; its line says how."""
+    folder = Path(folder)
+    if has_checkpoint(folder):
         return
-    for line in read_results(Path(results, f"{study}.jsonl")):
-        if f"{line['row']}_s{line['seed']}" == start.name:
+    for line in read_results(Path(results, f"{folder.parent.name}.jsonl")):
+        if f"{line['row']}_s{line['seed']}" == folder.name:
             again = [sys.executable, *shlex.split(line["command"])[1:], "--checkpoint=True"]
             if subprocess.run(again).returncode:
-                raise ValueError(f"{row} starts from {start}, which could not be made again")
+                raise ValueError(f"{folder} is gone, and could not be made again")
 
 
 def train(arguments, config, wanted, lock):

@@ -1,0 +1,82 @@
+"""The studies of repro/: acting beside the exact posterior, and questions of no distribution."""
+
+import json
+
+import pytest
+import small
+import torch
+
+import acting
+import bayes
+import checkpoint
+import doorkey
+import generality
+
+
+@pytest.fixture
+def network():
+    config = dict(context=doorkey.LENGTH, return_weight=1.0)
+    return small.build(config, doorkey.factors()).eval()
+
+
+def test_acting_writes_what_each_agent_earns(tmp_path, monkeypatch, network):
+    folder = tmp_path / "runs" / "minigrid_500" / "dream_s0"
+    folder.mkdir(parents=True)
+    plain = checkpoint.to_plain(network) | {"config": {}, "iter": 0}
+    checkpoint.save(str(folder / "best.pt"), plain)
+    settings = dict(agents="exact,dream", seeds="0", asked="2,6", episodes=20, planner="dream")
+    settings |= dict(candidates="1,2", plans=5, runs=str(tmp_path / "runs"))
+    settings |= dict(result=str(tmp_path / "act.json"), picture=str(tmp_path / "act.png"))
+    for name, value in settings.items():
+        monkeypatch.setattr(acting, name, value)
+    acting.main()
+    found = json.loads((tmp_path / "act.json").read_text())
+    exact, model = (found["agents"][name] for name in ("exact", "dream"))
+    assert list(exact) == list(model) == ["bc", "2", "6", acting.FEASIBLE, acting.OWN]
+    earned = lambda agent, question, how: agent[question][how]["return"]["mean"]
+    assert earned(exact, acting.FEASIBLE, "most probable") == pytest.approx(found["optimum"])
+    assert earned(exact, acting.OWN, "most probable") == pytest.approx(found["optimum"])
+    assert earned(exact, "2", "sampled") == 2 != earned(model, "2", "sampled")
+    assert list(found["plan"]["candidates"]) == ["1", "2"]
+    assert (tmp_path / "act.png").stat().st_size > 10_000
+    monkeypatch.setattr(acting, "agents", "exact")  # what the others had stays
+    monkeypatch.setattr(acting, "planner", "")
+    acting.main()
+    assert json.loads((tmp_path / "act.json").read_text())["agents"]["dream"] == model
+
+
+def test_the_questions_of_generality_are_possible_and_hide_what_they_ask():
+    asked = generality.questions()
+    assert len(asked) * generality.EACH == 1000
+    for family, (some, _, see, predict) in asked.items():
+        assert len(some) == generality.EACH
+        for name, mask in see.items():
+            assert not (mask & predict[name]).any(), family
+        assert torch.stack(list(predict.values())).any(0).any(dim=1).all(), "each row asks"
+        nats = generality.per_question(bayes.surprisal(some, see), predict)
+        assert nats.isfinite().all() and (nats >= 0).all()
+
+
+def test_a_question_counts_the_mean_of_its_entries():
+    entries = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2, 3)}
+    predict = {"a": torch.tensor([[1, 1, 0], [0, 0, 1]]).bool(), "b": torch.zeros(2, 3).bool()}
+    predict["b"][1] = True
+    assert generality.per_question(entries, predict).tolist() == [0.5, 6.0]
+
+
+def test_generality_is_the_gap_over_all_seeds(tmp_path, monkeypatch, network):
+    lines = [{"row": row, "seed": seed} for row in ("mine", "other") for seed in (0, 1)]
+    (tmp_path / "study.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for seed in (0, 1):
+        folder = tmp_path / "runs" / "study" / f"mine_s{seed}"
+        folder.mkdir(parents=True)
+        plain = checkpoint.to_plain(network) | {"config": {}, "iter": 0}
+        checkpoint.save(str(folder / "best.pt"), plain)
+    settings = dict(study="study", rows="mine", results=str(tmp_path), runs=str(tmp_path / "runs"))
+    for name, value in settings.items():
+        monkeypatch.setattr(generality, name, value)
+    generality.main()
+    found = json.loads((tmp_path / "generality.json").read_text())
+    row = found["rows"]["mine"]
+    assert row["seeds"] == 2 and row["std"] == 0 and 1 < row["gap"] < 10
+    assert len(row["families"]) == len(found["limit"]) == 10
