@@ -9,14 +9,19 @@ over files whatever their order. A name that does not exist, or a value of anoth
 in one line: a mistyped experiment must not run. Read next: masks.py.
 """
 
+import ast
 import contextlib
 import difflib
+import errno
+import io
 import os
+import shutil
 import sys
 import warnings
 
 PLAIN = (bool, int, float, str, type(None))
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+PYTHONS_OWN = ("__builtins__", "__doc__", "__annotations__")  # names in every config file
 RENAMED = {  # an old name of a setting: what it is called now
     "model": "model_type",
     "octaves": "fourier_features",
@@ -53,6 +58,10 @@ def configurable(names):
 def override(config, argv):
     """A copy of config with the files and flags of argv applied. Raises ValueError on a mistake."""
     changed = {}
+    for flag, value in zip(argv, argv[1:]):
+        takes_one = flag[2:] in config and not isinstance(config[flag[2:]], bool)
+        if flag.startswith("--") and takes_one and not value.startswith("--"):
+            raise ValueError(f"a setting and its value are one word: {flag}={value}")
     for path in (word for word in argv if not word.startswith("-")):
         for key, value in read_file(path).items():
             changed[key] = typed(key, value, default_of(key, config, path), path)
@@ -80,12 +89,28 @@ def read_file(path):
     names = {}
     try:
         with open(path, encoding="utf-8") as file, warnings.catch_warnings(action="ignore"):
-            exec(compile(file.read(), path, "exec"), names)
+            tree = ast.parse(file.read(), path)
+            exec(compile(tree, path, "exec"), names)
     except (Exception, SystemExit) as error:  # whatever a user's file does wrong ends in one line
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"config file {path}{where}: {reason}") from None
-    return {name: value for name, value in names.items() if not name.startswith("__")}
+    for node in tree.body[ast.get_docstring(tree) is not None :]:
+        if not sets_something(node):
+            text = " ".join(ast.unparse(node).split())[:60]
+            reason = f"{text!r} sets nothing; settings are written name = value"
+            raise ValueError(f"config file {path}, line {node.lineno}: {reason}")
+    return {name: x for name, x in names.items() if name not in PYTHONS_OWN}
+
+
+def sets_something(node):
+    """Whether a statement gives a value to a name: `seed: 3`, `seed == 3` and f(seed) do not."""
+    inside = list(ast.walk(node))
+    if any(isinstance(part, ast.AnnAssign) and part.value is None for part in inside):
+        return False
+    stored = any(isinstance(getattr(part, "ctx", None), ast.Store) for part in inside)
+    named = (ast.alias, ast.FunctionDef, ast.ClassDef)  # refused later, by their names
+    return stored or any(isinstance(part, named) for part in inside)
 
 
 def default_of(key, config, where):
@@ -125,6 +150,15 @@ def parsed(key, text, default):
     raise ValueError(f"--{key}={text!r} should be of type {kind.__name__}, like {default!r}")
 
 
+def whole_number(name, default):
+    """The whole number that a variable of the environment holds. Raises ValueError."""
+    try:
+        return int(os.environ.get(name, default))
+    except ValueError:
+        text = f"the environment variable {name}={os.environ[name]!r}"
+        raise ValueError(f"{text} should be a whole number") from None
+
+
 def check(settings, allowed):
     """Raise ValueError for the first setting that is out of its range.
 
@@ -158,30 +192,72 @@ def describe(names):
 
 
 def one_line_errors():
-    """A user's mistake ends this script in one line and exit code 1: no traceback."""
+    """A user's mistake ends this script in one line and exit code 1, Ctrl-C in one and 130."""
+    script = os.path.basename(sys.argv[0])
 
     def hook(kind, error, trace):
-        if issubclass(kind, (ValueError, OSError, ModuleNotFoundError)):
-            script = os.path.basename(sys.argv[0])
-            print(f"{script}: {' '.join(str(error).split())}", file=sys.stderr)
+        text = " ".join(str(error).split())
+        if issubclass(kind, KeyboardInterrupt):
+            print(f"{script}: stopped by Ctrl-C", file=sys.stderr)
+            sys.exit(130)
+        if issubclass(kind, MemoryError) or (kind is RuntimeError and "allocate memory" in text):
+            print(f"{script}: there is not enough memory: {text[-200:]}", file=sys.stderr)
+        elif issubclass(kind, (ValueError, OSError, ModuleNotFoundError)):
+            print(f"{script}: {text}", file=sys.stderr)
         else:
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = hook
+    if sys.stdout is not None and sys.stdout is sys.__stdout__:  # not that of a test
+        raw, kind = Outlet(sys.stdout.fileno(), "w", closefd=False), sys.stdout
+        like = {"encoding": kind.encoding, "errors": kind.errors}
+        like |= {"line_buffering": kind.line_buffering, "write_through": kind.write_through}
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), **like)
+
+
+class Outlet(io.FileIO):
+    """Standard output that outlives who reads it: `| head -1`, a terminal that is closed."""
+
+    def write(self, content):
+        try:
+            return super().write(content)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            return len(content)
 
 
 @contextlib.contextmanager
 def whole_file(path):
-    """A name beside `path` to write to. It becomes `path` when it is whole and on the disk."""
-    unfinished = f"{path}.tmp"
+    """A name beside `path` to write a file to. It becomes `path` when it is whole and on the disk.
+
+    A folder may be made there as well. The name is this process's own.
+    """
+    unfinished = f"{path}.{os.getpid()}.tmp"
     try:
+        remove(unfinished)  # of a process that died, or a link, which would be written through
         yield unfinished
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
+        if os.path.isfile(unfinished):
+            with open(unfinished, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(unfinished, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.remove(unfinished)
+            remove(unfinished)
         if isinstance(error, OSError):  # a full disk's message alone does not name the file
             raise OSError(f"cannot write {path}: {error.strerror or error}") from None
         raise
+
+
+def remove(path):
+    """Remove a file, a link or a folder, if it is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.remove(path)
+
+
+# While a script of this folder imports what takes seconds, Ctrl-C is one line as well.
+SCRIPT = os.path.abspath(sys.argv[0])
+if os.path.isfile(SCRIPT) and os.path.dirname(SCRIPT) == os.path.dirname(os.path.abspath(__file__)):
+    one_line_errors()

@@ -12,7 +12,6 @@ Read next: evaluate.py. The worlds that make trajectories are doorkey.py and maz
 
 import json
 import os
-import shutil
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field, replace
@@ -126,13 +125,11 @@ class Trajectories:
             return
         if os.path.exists(path):
             raise OSError(f"{path} is there already: remove it first")
-        unfinished = f"{path}.tmp"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for name, array in arrays.items():
-            target = os.path.join(unfinished, f"{name}.npy")
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            np.save(target, array)
-        os.rename(unfinished, path)
+        with configurator.whole_file(path) as unfinished:
+            for name, array in arrays.items():
+                target = os.path.join(unfinished, f"{name}.npy")
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                np.save(target, array)
 
     @staticmethod
     def load(path):

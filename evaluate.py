@@ -8,6 +8,10 @@ masks are spread evenly over the timesteps, and drawn with a seed of their own: 
 the same questions. Read next: rollout.py, which lets a model act; sample.py, which asks it.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import json
 import math
 import os
@@ -17,7 +21,6 @@ import numpy as np
 import torch
 
 import checkpoint
-import configurator
 import data
 import masks
 import model

@@ -8,6 +8,10 @@ HDF5 needs `pip install h5py`, Minari `pip install minari h5py`.
 Read next: config/d4rl_hopper.py, which trains on such a file. Before this: data.py.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import os
 import struct
 import zipfile
@@ -15,7 +19,6 @@ import zlib
 
 import numpy as np
 
-import configurator
 import worlds
 from data import Factor, Trajectories
 
@@ -34,6 +37,8 @@ DAMAGE += (struct.error, zipfile.BadZipFile, zlib.error)
 def main():
     if os.path.splitext(out)[1] not in ("", ".npz") or not out:
         raise ValueError(f"out={out!r} should be a file that ends in .npz, or a folder")
+    if os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
+        raise ValueError(f"out={out} is the source itself, which would be lost")
     imported = read(source, min_length)
     imported.save(out)
     print(worlds.describe(imported), f"\nsaved to {out}")

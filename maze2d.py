@@ -16,6 +16,10 @@ i + 0.3.
 Read next: rollout.py, which lets a model drive. Before this: data.py.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import functools
 import os
 import sys
@@ -23,7 +27,6 @@ import warnings
 
 import numpy as np
 
-import configurator
 from data import Factor, Trajectories
 
 # ---- settings ------------------------------------------------------------------------------------

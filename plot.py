@@ -8,6 +8,10 @@ grey says as much. A new world is drawn by one function here, and a line in answ
 Before this: sample.py.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import csv
 import math
 import os
@@ -27,7 +31,6 @@ from PIL import Image
 
 import bayes
 import checkpoint
-import configurator
 import doorkey
 import evaluate
 import masks

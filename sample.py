@@ -10,6 +10,10 @@ the probabilities met on the way is the likelihood of the whole, by the chain ru
 would find the same in every order. Before this: masks.py, model.py. Read next: plot.py.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import contextlib
 import difflib
 import math
@@ -20,7 +24,6 @@ from typing import NamedTuple
 import torch
 
 import checkpoint
-import configurator
 import data
 import evaluate
 import masks
