@@ -273,7 +273,7 @@ def check_settings():
     for name in chosen(configurations):
         configurator.check({"configurations": name}, {"configurations": tuple(CONFIGURATIONS)})
     if json:
-        open(json, "a").close()
+        configurator.check_writable(json)
     if "maze" in configurations or "rollout" in measure:
         maze2d.layout("medium")  # is it installed?
 

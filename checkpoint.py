@@ -66,6 +66,16 @@ def read(path, device="cpu"):
     return saved
 
 
+def check_size(config):
+    """Raise ValueError unless the weights of a model, and what AdamW adds, fit into the memory."""
+    d, n_layer, learned = config["n_embd"], config["n_layer"], config["positions"] == "timestep"
+    places = config["max_timestep" if learned else "context"]
+    weights = n_layer * (1000 + d * (4 * d + 2 * config["n_ff"])) + places * d
+    names = "n_layer", "n_embd", "n_ff", "max_timestep" if learned else "context"
+    text = ", ".join(f"{name}={config[name]}" for name in names)
+    configurator.check_memory(16 * weights, f"a model of {text}")
+
+
 def check_device(device):
     """Raise ValueError unless tensors can be kept and computed with there."""
     try:
@@ -78,7 +88,7 @@ def check_device(device):
 def settings(path):
     """The settings of train.py in the run that saved a checkpoint. Raises ValueError as load()."""
     config = read(path).get("config")
-    needed = {"dataset": str, "task": str, "num_trajectories": int, "data_seed": int}
+    needed = {"dataset": str, "num_trajectories": int, "data_seed": int}
     whole = isinstance(config, dict)
     if not whole or any(type(config.get(name)) is not kind for name, kind in needed.items()):
         raise ValueError(f"{path} does not hold the settings that it was trained with")
@@ -106,6 +116,7 @@ def from_plain(saved):
     """The model of a checkpoint's dictionary. Raises ValueError if its parts do not fit."""
     try:
         factors = [Factor.from_plain(plain) for plain in saved["factors"]]
+        check_size(asdict(ModelConfig(**saved["model_config"])))
         network = build(ModelConfig(**saved["model_config"]), factors)
         network.load_state_dict(saved["weights"])
     except DAMAGE as error:

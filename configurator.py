@@ -16,6 +16,7 @@ import errno
 import io
 import os
 import shutil
+import signal
 import sys
 import warnings
 
@@ -150,13 +151,17 @@ def parsed(key, text, default):
     raise ValueError(f"--{key}={text!r} should be of type {kind.__name__}, like {default!r}")
 
 
-def whole_number(name, default):
-    """The whole number that a variable of the environment holds. Raises ValueError."""
-    try:
-        return int(os.environ.get(name, default))
-    except ValueError:
-        text = f"the environment variable {name}={os.environ[name]!r}"
-        raise ValueError(f"{text} should be a whole number") from None
+def processes():
+    """Which one of how many this process is, as torchrun says: (0, 1) without it."""
+    numbers = {"RANK": 0, "WORLD_SIZE": 1}
+    for name in numbers:
+        text = os.environ.get(name, str(numbers[name]))
+        if not text.isdecimal():
+            raise ValueError(f"the environment has {name}={text!r}, not a whole number")
+        numbers[name] = int(text)
+    check(numbers, {"WORLD_SIZE": (1, float("inf"))})
+    check(numbers, {"RANK": (0, numbers["WORLD_SIZE"])})
+    return numbers["RANK"], numbers["WORLD_SIZE"]
 
 
 def check(settings, allowed):
@@ -172,6 +177,26 @@ def check(settings, allowed):
         elif not low <= value < high:
             upper = "" if high == float("inf") else f" and below {high}"
             raise ValueError(f"{name}={value!r} must be a number of at least {low}{upper}")
+
+
+def check_memory(needed, what):
+    """Raise ValueError if something needs more bytes of memory than this machine has."""
+    if hasattr(os, "sysconf"):  # Windows does not say how many there are
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+        if needed / 2**30 > there:
+            text = f"{what} needs {needed / 2**30:,.0f} GiB of memory"
+            raise ValueError(f"{text}, and this machine has {there:,.0f}")
+
+
+def check_archive(archive):
+    """Raise ValueError for a zipfile.ZipFile with two parts of one name, or that is a zip bomb."""
+    parts = archive.infolist()
+    if len({part.filename for part in parts}) < len(parts):
+        raise ValueError("it holds two arrays of one name")
+    size, packed = sum(part.file_size for part in parts), os.fstat(archive.fp.fileno()).st_size
+    check_memory(size, "it")
+    if size > max(2**28, 200 * packed):  # no data are that much alike
+        raise ValueError(f"it would grow to {size / packed:.0f} times its size")
 
 
 def describe(names):
@@ -191,6 +216,16 @@ def describe(names):
     return "\n".join(parts)
 
 
+def stops(heed=True):
+    """A list into which Ctrl-C, SIGTERM and SIGHUP put their number from now on, if it is heeded."""
+    stop = []
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows lacks one; nohup has another ignored
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: stop.append(number) if heed else None)
+    return stop
+
+
 def one_line_errors():
     """A user's mistake ends this script in one line and exit code 1, Ctrl-C in one and 130."""
     script = os.path.basename(sys.argv[0])
@@ -201,7 +236,7 @@ def one_line_errors():
             print(f"{script}: stopped by Ctrl-C", file=sys.stderr)
             sys.exit(130)
         if issubclass(kind, MemoryError) or (kind is RuntimeError and "allocate memory" in text):
-            print(f"{script}: there is not enough memory: {text[-200:]}", file=sys.stderr)
+            print(f"{script}: not enough memory: {text[-200:]}", file=sys.stderr)
         elif issubclass(kind, (ValueError, OSError, ModuleNotFoundError)):
             print(f"{script}: {text}", file=sys.stderr)
         else:
@@ -247,6 +282,18 @@ def whole_file(path):
         if isinstance(error, OSError):  # a full disk's message alone does not name the file
             raise OSError(f"cannot write {path}: {error.strerror or error}") from None
         raise
+
+
+def check_writable(path):
+    """Raise OSError, before the work is done, if its result could not be written."""
+    if os.path.isdir(os.path.dirname(path) or "."):  # others are made when they are needed
+        trial = f"{path}.{os.getpid()}.tmp"
+        try:
+            remove(trial)
+            open(trial, "x").close()
+            remove(trial)
+        except OSError as error:
+            raise OSError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def remove(path):

@@ -331,6 +331,8 @@ ORIGINAL = (2.833, 1.050, 0.898, 0.281)
 
 
 def main():
+    step_bytes = 4 * 2 * 8  # four factors of two numbers
+    configurator.check_memory(2 * n * HORIZON * step_bytes, f"n={n}")
     rows = {"here": summarise(make_dataset(n, seed, maze)), "original, medium": ORIGINAL}
     print(f"{n} episodes of maze2d-{maze}: return, its deviation, distance closed, |action| = 1")
     for name, row in rows.items():

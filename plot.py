@@ -39,7 +39,7 @@ import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
 figure = "curves"  # "curves": losses against steps; "posterior": exact and a model's (DoorKey)
-out_dir = "out/minigrid_random"  # a run, or several, A,B; the figure goes into the first
+out_dir = "out/run"  # a run, or several, A,B; the figure goes into the first
 trajectory = 5  # of the posterior: which test trajectory
 task = "span(3,8)"  # of the posterior: what is hidden of it
 # --------------------------------------------------------------------------------------------------
@@ -167,9 +167,11 @@ def posterior(folder):
         raise ValueError(f"{source[0]} has no exact posterior: only DoorKey has")
     configurator.check(globals(), {"trajectory": (0, len(tests))})
     one = tests[[trajectory]]
+    masks.check(network.config.model_type, task, doorkey.LENGTH)
     see, _ = masks.draw(task, 1, doorkey.LENGTH, torch.Generator())
     exact, outputs = bayes.posterior(one, see), evaluate.answer(network, one.tensors(), see)
-    del exact["action"]  # states only
+    if any(f.group == "STATE" for f in network.predicted):
+        del exact["action"]  # states only; of Decision-GPT there are but actions
     sources = {"exact": exact, "model": {name: y.softmax(dim=-1) for name, y in outputs.items()}}
     path, see = os.path.join(folder, "posterior.png"), masks.expand(see, one.factors)
     draw_doorkey(path, one.tensors(), see, sources, one.tensors())

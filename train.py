@@ -19,7 +19,6 @@ import contextlib
 import ctypes
 import math
 import os
-import signal
 import sys
 from datetime import timedelta
 
@@ -119,6 +118,10 @@ ALLOWED = {
 def check_settings():
     """Refuse what cannot work before anything is written."""
     configurator.check(config, ALLOWED)
+    checkpoint.check_size(config)
+    step = 4 * context * n_embd * (n_layer + 1) // world_size  # bytes that it keeps, at the least
+    for name, row in ("batch_size", step), ("eval_sequences", 80), ("eval_rollouts", 80):
+        configurator.check_memory(config[name] * row, f"{name}={config[name]}")
     masks.check(model_type, task, context)
     for name in masks.parse(task):  # refused if the context is too short for one of them
         see, predict = masks.draw(name, 100, context, torch.Generator(), returns=returns)
@@ -146,9 +149,7 @@ def check_settings():
 
 # ---- set-up: the machine -------------------------------------------------------------------------
 # torchrun starts several processes. Each draws the whole batch, and takes its rows of it.
-rank, world_size = configurator.whole_number("RANK", 0), configurator.whole_number("WORLD_SIZE", 1)
-configurator.check({"WORLD_SIZE": world_size}, {"WORLD_SIZE": MORE})
-configurator.check({"RANK": rank}, {"RANK": (0, world_size)})
+rank, world_size = configurator.processes()
 if rank > 0:
     sys.stdout = open(os.devnull, "w", encoding="utf-8")
 start, source = None, None  # a checkpoint to start from, which decides what shape the model has
@@ -372,12 +373,8 @@ if wandb_log and rank == 0:
 if init_from != "resume" and rank == 0:
     checkpoint.begin(out_dir, overwrite)
 
-# Ctrl-C and the like ask the loop to end after the step it is in; of several processes, the writer.
-stop = []
-for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-    number = getattr(signal, name, None)  # Windows lacks one; nohup has another ignored
-    if number and signal.getsignal(number) != signal.SIG_IGN:
-        signal.signal(number, lambda number, _: stop.append(number) if rank == 0 else None)
+# Ctrl-C and the like: the loop ends after the step it is in. Of several processes, the writer's.
+stop = configurator.stops(heed=rank == 0)
 quiet = rank > 0 or not sys.stderr.isatty()
 steps = tqdm(range(first_iter, max_iters + 1), initial=first_iter, total=max_iters, disable=quiet)
 for it in steps:

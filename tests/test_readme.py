@@ -255,7 +255,7 @@ def test_a_command_runs(line, place, monkeypatch):
     if script == "train.py":
         flags = settle(flags, given, place)
     elif script in ("evaluate.py", "rollout.py", "sample.py", "plot.py") or "repro" in script:
-        place.need(given.get("--out_dir", "out/minigrid_random"))
+        place.need(given.get("--out_dir", "out/run"))
     if script == "repro/figures.py":
         pytest.skip("it writes where it lies: tests/test_repro.py draws the figures")
     if "--env=Hopper-v5" in flags:
