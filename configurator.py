@@ -41,6 +41,8 @@ def apply(names, argv=None):
     argv: by default this process's. --help prints the settings and exits.
     """
     one_line_errors()
+    if signal.getsignal(signal.SIGINT) in (leave, signal.default_int_handler):
+        signal.signal(signal.SIGINT, interrupt)
     argv = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(argv):
         print(describe(names))
@@ -232,12 +234,13 @@ def one_line_errors():
 
     def hook(kind, error, trace):
         text = " ".join(str(error).split())
-        if issubclass(kind, KeyboardInterrupt):
+        if issubclass(kind, KeyboardInterrupt) or interrupted:
             print(f"{script}: stopped by Ctrl-C", file=sys.stderr)
             sys.exit(130)
         if issubclass(kind, MemoryError) or (kind is RuntimeError and "allocate memory" in text):
             print(f"{script}: not enough memory: {text[-200:]}", file=sys.stderr)
         elif issubclass(kind, (ValueError, OSError, ModuleNotFoundError)):
+            text += f": pip install {error.name}" if issubclass(kind, ImportError) else ""
             print(f"{script}: {text}", file=sys.stderr)
         else:
             sys.__excepthook__(kind, error, trace)
@@ -270,6 +273,7 @@ def whole_file(path):
     """
     unfinished = f"{path}.{os.getpid()}.tmp"
     try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         remove(unfinished)  # of a process that died, or a link, which would be written through
         yield unfinished
         if os.path.isfile(unfinished):
@@ -286,14 +290,16 @@ def whole_file(path):
 
 def check_writable(path):
     """Raise OSError, before the work is done, if its result could not be written."""
-    if os.path.isdir(os.path.dirname(path) or "."):  # others are made when they are needed
-        trial = f"{path}.{os.getpid()}.tmp"
-        try:
-            remove(trial)
-            open(trial, "x").close()
-            remove(trial)
-        except OSError as error:
-            raise OSError(f"cannot write {path}: {error.strerror or error}") from None
+    folder, name = os.path.split(path)
+    while folder and not os.path.exists(folder):  # it will be made in the first that there is
+        folder = os.path.dirname(folder)
+    trial = os.path.join(folder, f"{name}.{os.getpid()}.tmp")
+    try:
+        remove(trial)
+        open(trial, "x").close()
+        remove(trial)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def remove(path):
@@ -304,7 +310,23 @@ def remove(path):
         os.remove(path)
 
 
-# While a script of this folder imports what takes seconds, Ctrl-C is one line as well.
+def leave(*_):
+    """Ctrl-C before apply(): nothing has been done that needs an end."""
+    print(f"{os.path.basename(SCRIPT)}: stopped by Ctrl-C", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+interrupted = []  # whether Ctrl-C was pressed: libraries make other errors of a KeyboardInterrupt
+
+
+def interrupt(*_):
+    """Ctrl-C after apply()."""
+    interrupted.append(True)
+    raise KeyboardInterrupt
+
+
+# A script of this folder imports this file first, and then what takes seconds.
 SCRIPT = os.path.abspath(sys.argv[0])
 if os.path.isfile(SCRIPT) and os.path.dirname(SCRIPT) == os.path.dirname(os.path.abspath(__file__)):
-    one_line_errors()
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, leave)

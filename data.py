@@ -118,7 +118,6 @@ class Trajectories:
         arrays = {"header": np.array(json.dumps(header)), "lengths": self.lengths}
         arrays |= {f"values/{name}": array for name, array in self.values.items()}
         arrays |= {f"extras/{name}": array for name, array in self.extras.items()}
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         if path.endswith(".npz"):
             with configurator.whole_file(path) as unfinished, open(unfinished, "wb") as stream:
                 np.savez(stream, **arrays)

@@ -242,7 +242,7 @@ def check_asked(network, asked):
 def save_json(path, content):
     """Write beside and rename, so that a reader never sees half a file."""
     with configurator.whole_file(path) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
-        json.dump(content, f, indent=1)
+        json.dump(content, f, indent=1, allow_nan=False)
 
 
 def main():

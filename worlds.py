@@ -14,6 +14,7 @@ import configurator  # first of all: Ctrl-C is one line from there on
 
 import functools
 import math
+import warnings
 import zlib
 from typing import Callable, NamedTuple
 
@@ -238,7 +239,8 @@ class GymEnv:
         if isinstance(self._envs.single_action_space, Box):
             actions = np.clip(actions, *(bound.numpy() for bound in self.action_bounds))
         # the vector environment restarts episodes that are over: they earn nothing any more
-        self._observation, rewards, terminated, truncated, _ = self._envs.step(actions)
+        with warnings.catch_warnings(action="ignore"):  # what is not finite is refused here
+            self._observation, rewards, terminated, truncated, _ = self._envs.step(actions)
         rewards = np.where(self.over, 0.0, rewards)
         if not np.isfinite(rewards).all():
             raise ValueError(f"{self._id} gave a reward that is not finite (NaN or infinity)")
