@@ -234,9 +234,8 @@ def check_asked(network, asked):
         predict = masks.expand(predict, network.factors)
         if not any(predict[f.name].any() for f in network.predicted):
             able = ", ".join(f.name for f in network.predicted) or "nothing"
-            raise ValueError(
-                f"{task} asks for what this model does not predict: it predicts {able}"
-            )
+            text = f"{task} asks for what this model does not predict"
+            raise ValueError(f"{text}: it predicts {able}")
 
 
 def save_json(path, content):

@@ -198,9 +198,8 @@ if start is None:
     network = model.build(model.ModelConfig(**shape), train.factors)
 elif init_from == "resume":
     # where weights are averaged, training goes on from those that are not
-    network = checkpoint.from_plain(
-        start | {"weights": start.get("raw_weights") or start.get("weights")}
-    )
+    plain_weights = start.get("raw_weights") or start.get("weights")
+    network = checkpoint.from_plain(start | {"weights": plain_weights})
 else:
     start["model_config"]["dropout"] = dropout
     network = checkpoint.from_plain(start)
