@@ -144,8 +144,9 @@ def sample(network, asked, n, generator, order="forward", temperature=1.0, unit=
     Raises ValueError as check(), and for n or a temperature out of range.
     """
     configurator.check({"samples": n}, {"samples": (1, math.inf)})
-    if temperature:  # a smaller one would divide logits to infinity: 0 is the most probable value
-        configurator.check({"temperature": temperature}, {"temperature": (1e-6, math.inf)})
+    configurator.check({"temperature": temperature}, {"temperature": (0, math.inf)})
+    if 0 < temperature < 1e-6:  # it would divide logits to infinity
+        raise ValueError(f"temperature={temperature!r} must be 0, or at least 1e-06")
     copies = [{name: x.repeat_interleave(n, dim=0) for name, x in part.items()} for part in asked]
     values, nats = fill(network, Query(*copies), order, unit, generator, temperature)
     return {name: x.unflatten(0, (-1, n)) for name, x in values.items()}, nats.view(-1, n)
