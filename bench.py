@@ -273,6 +273,8 @@ def check_settings():
     for name in chosen(configurations):
         configurator.check({"configurations": name}, {"configurations": tuple(CONFIGURATIONS)})
     if json:
+        if not os.path.isdir(os.path.dirname(json) or "."):
+            raise ValueError(f"json={json!r} is in a folder that is not there")
         configurator.check_writable(json)
     if "maze" in configurations or "rollout" in measure:
         maze2d.layout("medium")  # is it installed?

@@ -290,6 +290,8 @@ def whole_file(path):
 
 def check_writable(path):
     """Raise OSError, before the work is done, if its result could not be written."""
+    if os.path.isdir(path):
+        raise OSError(f"cannot write {path}: it is a directory")
     folder, name = os.path.split(path)
     while folder and not os.path.exists(folder):  # it will be made in the first that there is
         folder = os.path.dirname(folder)
