@@ -11,22 +11,29 @@ be faster. The two take turns, so that a busy machine hits both.
 Before this: train.py, evaluate.py and rollout.py.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import contextlib
 import io
 import math
 import multiprocessing
 import os
 import runpy
+import signal
 import statistics
 import sys
 import tempfile
 import time
 
+if multiprocessing.parent_process():  # Ctrl-C is for the one that started this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 import numpy as np
 import torch
 import torch.nn as nn
 
-import configurator
 import data
 import doorkey
 import evaluate
@@ -266,7 +273,9 @@ def check_settings():
     for name in chosen(configurations):
         configurator.check({"configurations": name}, {"configurations": tuple(CONFIGURATIONS)})
     if json:
-        open(json, "a").close()
+        if not os.path.isdir(os.path.dirname(json) or "."):
+            raise ValueError(f"json={json!r} is in a folder that is not there")
+        configurator.check_writable(json)
     if "maze" in configurations or "rollout" in measure:
         maze2d.layout("medium")  # is it installed?
 

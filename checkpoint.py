@@ -9,6 +9,7 @@ config.json beside it is for people. Before this: model.py.
 
 import contextlib
 import csv
+import glob
 import io
 import json
 import os
@@ -21,12 +22,21 @@ import configurator
 from data import Factor
 from model import ModelConfig, build
 
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing keeps two runs out of one folder
+    fcntl = None
+
+# What a checkpoint that somebody has changed can raise while it is taken apart.
+DAMAGE = (LookupError, TypeError, AttributeError, RuntimeError)
+
 
 def load(path, device="cpu"):
     """The model saved in a checkpoint file, or in an out_dir of train.py, in eval mode.
 
     Raises ValueError, in one sentence, if there is none or if it is damaged.
     """
+    check_device(device)
     saved = read(path, device)
     try:
         return from_plain(saved).to(device).eval()
@@ -56,10 +66,31 @@ def read(path, device="cpu"):
     return saved
 
 
+def check_size(config):
+    """Raise ValueError unless the weights of a model, and what AdamW adds, fit into the memory."""
+    d, n_layer, learned = config["n_embd"], config["n_layer"], config["positions"] == "timestep"
+    places = config["max_timestep" if learned else "context"]
+    weights = n_layer * (1000 + d * (4 * d + 2 * config["n_ff"])) + places * d
+    names = "n_layer", "n_embd", "n_ff", "max_timestep" if learned else "context"
+    text = ", ".join(f"{name}={config[name]}" for name in names)
+    configurator.check_memory(16 * weights, f"a model of {text}")
+
+
+def check_device(device):
+    """Raise ValueError unless tensors can be kept and computed with there."""
+    try:
+        torch.empty(0, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={device!r} is not to be had: {reason}") from None
+
+
 def settings(path):
     """The settings of train.py in the run that saved a checkpoint. Raises ValueError as load()."""
     config = read(path).get("config")
-    if not isinstance(config, dict):
+    needed = {"dataset": str, "num_trajectories": int, "data_seed": int}
+    whole = isinstance(config, dict)
+    if not whole or any(type(config.get(name)) is not kind for name, kind in needed.items()):
         raise ValueError(f"{path} does not hold the settings that it was trained with")
     return config
 
@@ -85,11 +116,14 @@ def from_plain(saved):
     """The model of a checkpoint's dictionary. Raises ValueError if its parts do not fit."""
     try:
         factors = [Factor.from_plain(plain) for plain in saved["factors"]]
+        check_size(asdict(ModelConfig(**saved["model_config"])))
         network = build(ModelConfig(**saved["model_config"]), factors)
         network.load_state_dict(saved["weights"])
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except DAMAGE as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"it does not describe a model of this code: {reason}") from None
+    if not all(p.isfinite().all() for p in network.parameters()):
+        raise ValueError("its weights are not finite (NaN or infinity)")
     return network
 
 
@@ -102,19 +136,44 @@ MAY_DIFFER = (  # settings in which a resumed run may differ from the one that s
 )  # fmt: skip
 
 
-def claim(out_dir, overwrite):
-    """Raise ValueError if a folder holds another run, unless its files may be lost."""
+def claim(out_dir, overwrite, source=None):
+    """Raise ValueError if a folder holds another run, unless its files may be lost.
+
+    source: the run to finetune from, which may never be lost.
+    """
     used = [name for name in RUN if os.path.exists(os.path.join(out_dir, name))]
     if used and not overwrite:
         advice = "take another --out_dir, --init_from=resume or --overwrite=True"
         raise ValueError(f"{out_dir} holds another run ({used[0]}): {advice}")
+    here, start = os.path.realpath(out_dir), os.path.realpath(source or "")
+    if source and here in (start, os.path.dirname(start)):
+        raise ValueError(f"a run cannot finetune {source} in its own folder: take another out_dir")
 
 
-def clear(out_dir):
-    """Remove the files of a run."""
+def begin(out_dir, overwrite):
+    """Make the folder of a new run, take it, and remove the files of an older one."""
+    os.makedirs(out_dir, exist_ok=True)
+    lock(out_dir)
+    claim(out_dir, overwrite)  # another run may have come and gone since the settings were checked
     for name in RUN:
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(out_dir, name))
+
+
+def lock(out_dir):
+    """Take a folder for this process, until it ends. Raises ValueError if a run is on there."""
+    if fcntl and os.path.isdir(out_dir):
+        folder = os.open(out_dir, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run is on in {out_dir}: take another --out_dir") from None
+        except OSError:  # some disks on a network know no locks
+            return
+        for name in RUN[:4]:  # what a run that was killed left unfinished
+            for path in glob.glob(os.path.join(glob.escape(out_dir), f"{name}.*tmp")):
+                with contextlib.suppress(OSError):
+                    os.remove(path)
 
 
 def save_run(out_dir, plain, state, with_best):
@@ -153,7 +212,13 @@ def architecture(saved, config, given):
 
     Raises ValueError if one of them was given (a set of names) and contradicts it.
     """
-    shape = asdict(ModelConfig()) | saved["model_config"]  # older models lack the newest settings
+    try:
+        shape = asdict(
+            ModelConfig(**saved["model_config"])
+        )  # older models lack the newest settings
+    except TypeError as error:
+        text = f"the checkpoint of init_from={config['init_from']} has settings of no model"
+        raise ValueError(f"{text}: {error}") from None
     del shape["dropout"]
     for name, value in shape.items():
         if name in given and config[name] != value:
@@ -171,3 +236,34 @@ def check_resumable(saved, config):
         if name not in MAY_DIFFER and config.get(name) != value:
             text = f"cannot resume {out_dir} with {name}={config.get(name)!r}"
             raise ValueError(f"{text}: it was started with {value!r}")
+    kinds = {"iter": int, "rows": list, "best": float, "loss_sum": float, "loss_count": int}
+    for name, kind in kinds.items():
+        if type(saved.get(name)) is not kind or name == "rows" and not saved[name]:
+            raise ValueError(f"cannot resume {out_dir}: its checkpoint has no {name}")
+
+
+def restore(saved, optimizer, average):
+    """Put the optimiser, and an average of the weights, where they were when a run was saved.
+
+    Returns what else it needs: the step, the rows of its log, the best score, a sum and count of
+    losses. Raises ValueError if the parts do not fit the model.
+    """
+    try:
+        optimizer.load_state_dict(saved["optimizer"])
+        for p, state in optimizer.state.items():
+            if any(x.shape not in (p.shape, ()) for x in state.values()):
+                raise ValueError("its optimiser is that of another model")
+        if average:
+            average.module.load_state_dict(saved["weights"])
+            average.n_averaged.fill_(saved["iter"])
+        list(saved["rows"][-1])  # the columns
+        return tuple(saved[x] for x in ("iter", "rows", "best", "loss_sum", "loss_count"))
+    except (ValueError, *DAMAGE) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"the checkpoint to resume is not whole: {reason}") from None
+
+
+def check_data(saved, fingerprint, dataset):
+    """Raise ValueError if a file of trajectories is not the one that a run was started with."""
+    if saved.get("data") not in (None, fingerprint):
+        raise ValueError(f"{dataset} has changed since this run began: it cannot go on with it")

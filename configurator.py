@@ -9,14 +9,20 @@ over files whatever their order. A name that does not exist, or a value of anoth
 in one line: a mistyped experiment must not run. Read next: masks.py.
 """
 
+import ast
 import contextlib
 import difflib
+import errno
+import io
 import os
+import shutil
+import signal
 import sys
 import warnings
 
 PLAIN = (bool, int, float, str, type(None))
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+PYTHONS_OWN = ("__builtins__", "__doc__", "__annotations__")  # names in every config file
 RENAMED = {  # an old name of a setting: what it is called now
     "model": "model_type",
     "octaves": "fourier_features",
@@ -35,6 +41,8 @@ def apply(names, argv=None):
     argv: by default this process's. --help prints the settings and exits.
     """
     one_line_errors()
+    if signal.getsignal(signal.SIGINT) in (leave, signal.default_int_handler):
+        signal.signal(signal.SIGINT, interrupt)
     argv = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(argv):
         print(describe(names))
@@ -53,6 +61,10 @@ def configurable(names):
 def override(config, argv):
     """A copy of config with the files and flags of argv applied. Raises ValueError on a mistake."""
     changed = {}
+    for flag, value in zip(argv, argv[1:]):
+        takes_one = flag[2:] in config and not isinstance(config[flag[2:]], bool)
+        if flag.startswith("--") and takes_one and not value.startswith("--"):
+            raise ValueError(f"a setting and its value are one word: {flag}={value}")
     for path in (word for word in argv if not word.startswith("-")):
         for key, value in read_file(path).items():
             changed[key] = typed(key, value, default_of(key, config, path), path)
@@ -80,12 +92,28 @@ def read_file(path):
     names = {}
     try:
         with open(path, encoding="utf-8") as file, warnings.catch_warnings(action="ignore"):
-            exec(compile(file.read(), path, "exec"), names)
+            tree = ast.parse(file.read(), path)
+            exec(compile(tree, path, "exec"), names)
     except (Exception, SystemExit) as error:  # whatever a user's file does wrong ends in one line
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"config file {path}{where}: {reason}") from None
-    return {name: value for name, value in names.items() if not name.startswith("__")}
+    for node in tree.body[ast.get_docstring(tree) is not None :]:
+        if not sets_something(node):
+            text = " ".join(ast.unparse(node).split())[:60]
+            reason = f"{text!r} sets nothing; settings are written name = value"
+            raise ValueError(f"config file {path}, line {node.lineno}: {reason}")
+    return {name: x for name, x in names.items() if name not in PYTHONS_OWN}
+
+
+def sets_something(node):
+    """Whether a statement gives a value to a name: `seed: 3`, `seed == 3` and f(seed) do not."""
+    inside = list(ast.walk(node))
+    if any(isinstance(part, ast.AnnAssign) and part.value is None for part in inside):
+        return False
+    stored = any(isinstance(getattr(part, "ctx", None), ast.Store) for part in inside)
+    named = (ast.alias, ast.FunctionDef, ast.ClassDef)  # refused later, by their names
+    return stored or any(isinstance(part, named) for part in inside)
 
 
 def default_of(key, config, where):
@@ -125,6 +153,19 @@ def parsed(key, text, default):
     raise ValueError(f"--{key}={text!r} should be of type {kind.__name__}, like {default!r}")
 
 
+def processes():
+    """Which one of how many this process is, as torchrun says: (0, 1) without it."""
+    numbers = {"RANK": 0, "WORLD_SIZE": 1}
+    for name in numbers:
+        text = os.environ.get(name, str(numbers[name]))
+        if not text.isdecimal():
+            raise ValueError(f"the environment has {name}={text!r}, not a whole number")
+        numbers[name] = int(text)
+    check(numbers, {"WORLD_SIZE": (1, float("inf"))})
+    check(numbers, {"RANK": (0, numbers["WORLD_SIZE"])})
+    return numbers["RANK"], numbers["WORLD_SIZE"]
+
+
 def check(settings, allowed):
     """Raise ValueError for the first setting that is out of its range.
 
@@ -138,6 +179,26 @@ def check(settings, allowed):
         elif not low <= value < high:
             upper = "" if high == float("inf") else f" and below {high}"
             raise ValueError(f"{name}={value!r} must be a number of at least {low}{upper}")
+
+
+def check_memory(needed, what):
+    """Raise ValueError if something needs more bytes of memory than this machine has."""
+    if hasattr(os, "sysconf"):  # Windows does not say how many there are
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+        if needed / 2**30 > there:
+            text = f"{what} needs {needed / 2**30:,.0f} GiB of memory"
+            raise ValueError(f"{text}, and this machine has {there:,.0f}")
+
+
+def check_archive(archive):
+    """Raise ValueError for a zipfile.ZipFile with two parts of one name, or that is a zip bomb."""
+    parts = archive.infolist()
+    if len({part.filename for part in parts}) < len(parts):
+        raise ValueError("it holds two arrays of one name")
+    size, packed = sum(part.file_size for part in parts), os.fstat(archive.fp.fileno()).st_size
+    check_memory(size, "it")
+    if size > max(2**28, 200 * packed):  # no data are that much alike
+        raise ValueError(f"it would grow to {size / packed:.0f} times its size")
 
 
 def describe(names):
@@ -157,31 +218,117 @@ def describe(names):
     return "\n".join(parts)
 
 
+def stops(heed=True):
+    """A list into which Ctrl-C, SIGTERM and SIGHUP put their number from now on, if it is heeded."""
+    stop = []
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows lacks one; nohup has another ignored
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: stop.append(number) if heed else None)
+    return stop
+
+
 def one_line_errors():
-    """A user's mistake ends this script in one line and exit code 1: no traceback."""
+    """A user's mistake ends this script in one line and exit code 1, Ctrl-C in one and 130."""
+    script = os.path.basename(sys.argv[0])
 
     def hook(kind, error, trace):
-        if issubclass(kind, (ValueError, OSError, ModuleNotFoundError)):
-            script = os.path.basename(sys.argv[0])
-            print(f"{script}: {' '.join(str(error).split())}", file=sys.stderr)
+        text = " ".join(str(error).split())
+        if issubclass(kind, KeyboardInterrupt) or interrupted:
+            print(f"{script}: stopped by Ctrl-C", file=sys.stderr)
+            sys.exit(130)
+        if issubclass(kind, MemoryError) or (kind is RuntimeError and "allocate memory" in text):
+            print(f"{script}: not enough memory: {text[-200:]}", file=sys.stderr)
+        elif issubclass(kind, (ValueError, OSError, ModuleNotFoundError)):
+            text += f": pip install {error.name}" if issubclass(kind, ImportError) else ""
+            print(f"{script}: {text}", file=sys.stderr)
         else:
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = hook
+    if sys.stdout is not None and sys.stdout is sys.__stdout__:  # not that of a test
+        raw, kind = Outlet(sys.stdout.fileno(), "w", closefd=False), sys.stdout
+        like = {"encoding": kind.encoding, "errors": kind.errors}
+        like |= {"line_buffering": kind.line_buffering, "write_through": kind.write_through}
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), **like)
+
+
+class Outlet(io.FileIO):
+    """Standard output that outlives who reads it: `| head -1`, a terminal that is closed."""
+
+    def write(self, content):
+        try:
+            return super().write(content)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            return len(content)
 
 
 @contextlib.contextmanager
 def whole_file(path):
-    """A name beside `path` to write to. It becomes `path` when it is whole and on the disk."""
-    unfinished = f"{path}.tmp"
+    """A name beside `path` to write a file to. It becomes `path` when it is whole and on the disk.
+
+    A folder may be made there as well. The name is this process's own.
+    """
+    unfinished = f"{path}.{os.getpid()}.tmp"
     try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        remove(unfinished)  # of a process that died, or a link, which would be written through
         yield unfinished
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
+        if os.path.isfile(unfinished):
+            with open(unfinished, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(unfinished, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.remove(unfinished)
+            remove(unfinished)
         if isinstance(error, OSError):  # a full disk's message alone does not name the file
             raise OSError(f"cannot write {path}: {error.strerror or error}") from None
         raise
+
+
+def check_writable(path):
+    """Raise OSError, before the work is done, if its result could not be written."""
+    if os.path.isdir(path):
+        raise OSError(f"cannot write {path}: it is a directory")
+    folder, name = os.path.split(path)
+    while folder and not os.path.exists(folder):  # it will be made in the first that there is
+        folder = os.path.dirname(folder)
+    trial = os.path.join(folder, f"{name}.{os.getpid()}.tmp")
+    try:
+        remove(trial)
+        open(trial, "x").close()
+        remove(trial)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def remove(path):
+    """Remove a file, a link or a folder, if it is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.remove(path)
+
+
+def leave(*_):
+    """Ctrl-C before apply(): nothing has been done that needs an end."""
+    print(f"{os.path.basename(SCRIPT)}: stopped by Ctrl-C", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+interrupted = []  # whether Ctrl-C was pressed: libraries make other errors of a KeyboardInterrupt
+
+
+def interrupt(*_):
+    """Ctrl-C after apply()."""
+    interrupted.append(True)
+    raise KeyboardInterrupt
+
+
+# A script of this folder imports this file first, and then what takes seconds.
+SCRIPT = os.path.abspath(sys.argv[0])
+if os.path.isfile(SCRIPT) and os.path.dirname(SCRIPT) == os.path.dirname(os.path.abspath(__file__)):
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, leave)

@@ -12,7 +12,6 @@ Read next: evaluate.py. The worlds that make trajectories are doorkey.py and maz
 
 import json
 import os
-import shutil
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field, replace
@@ -119,28 +118,27 @@ class Trajectories:
         arrays = {"header": np.array(json.dumps(header)), "lengths": self.lengths}
         arrays |= {f"values/{name}": array for name, array in self.values.items()}
         arrays |= {f"extras/{name}": array for name, array in self.extras.items()}
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         if path.endswith(".npz"):
             with configurator.whole_file(path) as unfinished, open(unfinished, "wb") as stream:
                 np.savez(stream, **arrays)
             return
         if os.path.exists(path):
             raise OSError(f"{path} is there already: remove it first")
-        unfinished = f"{path}.tmp"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for name, array in arrays.items():
-            target = os.path.join(unfinished, f"{name}.npy")
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            np.save(target, array)
-        os.rename(unfinished, path)
+        with configurator.whole_file(path) as unfinished:
+            for name, array in arrays.items():
+                target = os.path.join(unfinished, f"{name}.npy")
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                np.save(target, array)
 
     @staticmethod
     def load(path):
         """Read what save() wrote. Raises ValueError, in one sentence, for anything else."""
-        if not os.path.exists(path):
+        if not (os.path.isfile(path) or os.path.isdir(path)):  # to read a pipe would be to wait
             raise ValueError(f"there is no data file {path}")
         try:
             arrays = read_folder(path) if os.path.isdir(path) else read_npz(path)
+            if "header" not in arrays:
+                raise ValueError("it has no header, which save() writes")
             header = json.loads(str(arrays.pop("header")))
             factors = [Factor.from_plain(plain) for plain in header["factors"]]
             values = {factor.name: typed(factor, arrays) for factor in factors}
@@ -148,13 +146,14 @@ class Trajectories:
             extras = {name.removeprefix("extras/"): arrays[name] for name in extras}
             return Trajectories(factors, values, header["world"], arrays["lengths"], extras)
         except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, TypeError, AttributeError,
-                ValueError, OSError, RuntimeError) as error:  # fmt: skip
+                ValueError, OSError, RuntimeError, MemoryError) as error:  # fmt: skip
             raise ValueError(f"{path} is not a whole file of trajectories: {error}") from None
 
 
 def read_npz(path):
     """{name: array} of an .npz file. Its checksums are verified on the way."""
     with np.load(path, allow_pickle=False) as archive:
+        configurator.check_archive(archive.zip)
         return {name: archive[name] for name in archive.files}
 
 
@@ -218,20 +217,24 @@ def normalise(trajectories):
             values, valid = some.values[factor.name], some.valid()
             mean, std, step_std = np.zeros(factor.size), np.ones(factor.size), np.ones(factor.size)
             if factor.group != "ACTION":
-                mean, std = moments(values[valid])
-                _, step_std = moments(np.diff(values, axis=1)[valid[:, 1:]])
+                scale = np.abs(values[valid]).max(axis=0)
+                mean, std = moments(values[valid], scale)
+                _, step_std = moments(np.diff(values, axis=1)[valid[:, 1:]], scale)
             mean, std, step_std = (tuple(x.tolist()) for x in (mean, std, step_std))
             factor = replace(factor, mean=mean, std=std, step_std=step_std)
         factors.append(factor)
     return replace(trajectories, factors=factors)
 
 
-def moments(x):
-    """Mean and standard deviation of the rows of x (rows, k); 1 for what is constant."""
+def moments(x, scale):
+    """Mean and standard deviation of the rows of x (rows, k); 1 for what is constant.
+
+    scale: (k,) the size of the values: what varies by less than a float32 of it resolves does not.
+    """
     rows = max(len(x), 1)
     mean = x.sum(axis=0, dtype=np.float64) / rows
     std = np.sqrt(np.square(x - mean).sum(axis=0) / rows)
-    return mean, np.where(std > 1e-6, std, 1.0)  # a constant has nothing to scale
+    return mean, np.where(std > 1e-7 * scale, std, 1.0)  # a constant has nothing to scale
 
 
 def sample_windows(values, lengths, batch_size, context, generator):

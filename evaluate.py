@@ -8,6 +8,10 @@ masks are spread evenly over the timesteps, and drawn with a seed of their own: 
 the same questions. Read next: rollout.py, which lets a model act; sample.py, which asks it.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import json
 import math
 import os
@@ -17,20 +21,20 @@ import numpy as np
 import torch
 
 import checkpoint
-import configurator
 import data
 import masks
 import model
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
-out_dir = "out/minigrid_random"  # a folder that train.py made
+out_dir = "out/run"  # a folder that train.py made
 split = "test"  # trajectories that training saw nothing of; "val": those that chose the checkpoint
 tasks = ""  # e.g. "past,future"; empty: the paper's eight and the trained ones, as the model can
 sequences = 5000  # questions per task
 seed = 12345  # of the masks
 device = "cpu"  # or "cuda"
 threads = 1  # CPU threads (0: torch's choice)
+out = ""  # the file to write the results to; empty: eval.json in out_dir
 # --------------------------------------------------------------------------------------------------
 
 CHUNK = 250  # sequences that answer() computes at a time: more would not stay in the cache
@@ -198,7 +202,14 @@ def chosen_tasks(text, model_type, world="", trained="", context=10):
         return found
     extra = worlds.WORLDS[world].tasks if world in worlds.WORLDS else ()
     names = list(masks.EIGHT) + list(extra) + list(masks.parse(trained) if trained else ())
-    return [name for name in dict.fromkeys(names) if masks.can(model_type, name, context)]
+    found = [name for name in dict.fromkeys(names) if masks.can(model_type, name, context)]
+    for name in list(found):
+        try:
+            masks.draw(name, 100, context, torch.Generator())
+        except ValueError as error:
+            print(f"{name} is left out: {error}")
+            found.remove(name)
+    return found
 
 
 def check_fit(network, trajectories, dataset):
@@ -208,6 +219,9 @@ def check_fit(network, trajectories, dataset):
     if theirs != ours:
         raise ValueError(f"the model was trained on other factors than {dataset} has")
     data.check_context(trajectories, network.config.context)
+    for f in network.factors if network.config.tanh_actions else ():
+        if f.group == "ACTION" and np.abs(trajectories.values[f.name]).max() > 1:
+            raise ValueError(f"tanh_actions=True, and {dataset} has an {f.name} beyond [-1, 1]")
     longest, most = trajectories.lengths.max(), network.config.max_timestep
     if network.config.positions == "timestep" and longest > most:
         counts = f"positions='timestep' counts to max_timestep={most}"
@@ -219,13 +233,15 @@ def check_asked(network, asked):
     for task, (_, _, predict) in asked.items():
         predict = masks.expand(predict, network.factors)
         if not any(predict[f.name].any() for f in network.predicted):
-            raise ValueError(f"{task} asks for what this model does not predict, such as returns")
+            able = ", ".join(f.name for f in network.predicted) or "nothing"
+            text = f"{task} asks for what this model does not predict"
+            raise ValueError(f"{text}: it predicts {able}")
 
 
 def save_json(path, content):
     """Write beside and rename, so that a reader never sees half a file."""
     with configurator.whole_file(path) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
-        json.dump(content, f, indent=1)
+        json.dump(content, f, indent=1, allow_nan=False)
 
 
 def main():
@@ -233,12 +249,17 @@ def main():
     configurator.check(globals(), ranges)
     torch.set_num_threads(threads or torch.get_num_threads())
     network = checkpoint.load(out_dir, device)
+    path = out or os.path.join(out_dir, "eval.json")
+    configurator.check_writable(path)
     trained = checkpoint.settings(out_dir)
     dataset = trained["dataset"]
     trajectories = worlds.evaluation_set(*worlds.source_of(trained), split)
     check_fit(network, trajectories, dataset)
+    sizes = sum(f.size for f in network.factors)
+    needed = 4 * sequences * network.config.context * sizes
+    configurator.check_memory(needed, f"sequences={sequences}")
     kind, context = network.config.model_type, network.config.context
-    names = chosen_tasks(tasks, kind, trajectories.world, trained["task"], context)
+    names = chosen_tasks(tasks, kind, trajectories.world, trained.get("task"), context)
     asked = questions(trajectories, names, sequences, context, seed)
     check_asked(network, asked)
     results = losses(network, asked, limits(trajectories, asked, kind))
@@ -246,7 +267,7 @@ def main():
     if leaks(results):
         below = "More than 3 standard errors below the exact limit, so something leaks"
         print(f"{below}: {', '.join(leaks(results))}")
-    save_json(os.path.join(out_dir, "eval.json"), results)
+    save_json(path, results)
 
 
 if __name__ == "__main__":

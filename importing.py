@@ -8,16 +8,21 @@ HDF5 needs `pip install h5py`, Minari `pip install minari h5py`.
 Read next: config/d4rl_hopper.py, which trains on such a file. Before this: data.py.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
+import math
 import os
 import struct
+import warnings
 import zipfile
 import zlib
 
 import numpy as np
 
-import configurator
 import worlds
-from data import Factor, Trajectories
+from data import Factor, Trajectories, read_npz
 
 # ---- settings ------------------------------------------------------------------------------------
 source = ""  # a .hdf5 (.h5) or .npz file, or minari:ID
@@ -27,13 +32,16 @@ out = ""  # a .npz, or a folder for data larger than memory: training then reads
 
 CLASSES = 10_000  # more would not be classes but numbers
 # What a damaged file can raise while it is read.
-DAMAGE = (OSError, LookupError, TypeError, ValueError, EOFError)
+DAMAGE = (OSError, LookupError, TypeError, ValueError, EOFError, MemoryError, AttributeError)
 DAMAGE += (struct.error, zipfile.BadZipFile, zlib.error)
 
 
 def main():
     if os.path.splitext(out)[1] not in ("", ".npz") or not out:
         raise ValueError(f"out={out!r} should be a file that ends in .npz, or a folder")
+    if os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
+        raise ValueError(f"out={out} is the source itself, which would be lost")
+    configurator.check_writable(out)
     imported = read(source, min_length)
     imported.save(out)
     print(worlds.describe(imported), f"\nsaved to {out}")
@@ -56,7 +64,8 @@ def read(source, min_length=1):
     if kind != "minari" and not os.path.isfile(source):
         raise ValueError(f"there is no file {source}")
     try:
-        return assemble(*READERS[kind](source), min_length)
+        with warnings.catch_warnings(action="ignore"):  # what is wrong is said here
+            return assemble(*READERS[kind](source), min_length)
     except ImportError as error:
         install = f"pip install {error.name or 'h5py'}"
         raise ValueError(f"install what reads {source} with `{install}` ({error})") from None
@@ -67,7 +76,7 @@ def read(source, min_length=1):
 # ---- readers: each returns lengths (episodes,), states {name: array}, actions and rewards --------
 # The arrays hold the steps of all episodes in a row, (steps,) or (steps, k).
 def read_hdf5(path):
-    """D4RL: observations, actions, rewards, terminals and perhaps timeouts.
+    """D4RL: observations, actions, rewards, and terminals or timeouts, or both.
 
     An episode ends at a terminal or a timeout. What follows the last of them is an unfinished
     episode, and kept.
@@ -75,12 +84,34 @@ def read_hdf5(path):
     import h5py
 
     file = h5py.File(path, "r")
-    ended = file["terminals"][...].reshape(-1) != 0
-    if "timeouts" in file:
-        ended |= file["timeouts"][...].reshape(-1) != 0
+    names = [name for name in ("terminals", "timeouts") if name in set(file)]
+    if not names:
+        raise ValueError("it has neither terminals nor timeouts: where do its episodes end?")
+    marks = [own_dataset(file, name)[...].reshape(-1) != 0 for name in names]
+    if len(marks[0]) != len(marks[-1]):
+        raise ValueError(f"{' and '.join(names)} are of {' and '.join(map(str, map(len, marks)))}")
+    ended = marks[0] | marks[-1]
     ended[-1:] = True
     lengths = np.diff(np.flatnonzero(ended), prepend=-1)
-    return lengths, {"observation": file["observations"]}, file["actions"], file["rewards"]
+    parts = [own_dataset(file, name) for name in ("observations", "actions", "rewards")]
+    return lengths, {"observation": parts[0]}, *parts[1:]
+
+
+def own_dataset(file, name):
+    """A dataset of an HDF5 file. Whatever would lead out of the file, to any other, is refused."""
+    import h5py
+
+    link = file.get(name, getlink=True)
+    if link is None:
+        raise ValueError(f"it has no {name}")
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{name} is a link ({type(link).__name__}); store the numbers there")
+    if not isinstance(file[name], h5py.Dataset):
+        raise ValueError(f"{name} is a group, not an array")
+    if file[name].is_virtual or file[name].external:
+        raise ValueError(f"{name} lies in another file; store the numbers in this one")
+    configurator.check_memory(file[name].nbytes, name)
+    return file[name]
 
 
 def read_arrays(path):
@@ -89,12 +120,11 @@ def read_arrays(path):
     episode_ends: for each episode the index one past its last step. Every other array is a state:
     `observations`, or states of any names.
     """
-    with np.load(path, allow_pickle=False) as file:
-        if "header" in file:
-            raise ValueError("it is a trajectory file already; train with --dataset and its path")
-        actions, rewards, ends = file["actions"], file["rewards"], file["episode_ends"]
-        others = sorted(file.keys() - {"actions", "rewards", "episode_ends"})
-        states = {name: file[name] for name in others}
+    states = read_npz(path)
+    if "header" in states:
+        raise ValueError("it is a trajectory file already; train with --dataset and its path")
+    actions, rewards, ends = (states.pop(name) for name in ("actions", "rewards", "episode_ends"))
+    states = dict(sorted(states.items()))
     if ends.ndim != 1 or ends.dtype.kind not in "iu":
         raise ValueError(f"episode_ends is {ends.dtype} {ends.shape}, not a list of integers")
     if "observations" in states and "observation" not in states:
@@ -110,6 +140,10 @@ def read_minari(source):
     for episode in minari.load_dataset(source.removeprefix("minari:")).iterate_episodes():
         seen, steps = episode.observations, len(episode.rewards)
         seen = seen if isinstance(seen, dict) else {"observation": seen}
+        for name, array in [*seen.items(), ("actions", episode.actions)]:
+            if not isinstance(array, np.ndarray):
+                kind = type(array).__name__
+                raise ValueError(f"{name} is a {kind}, a space in a space: store it as arrays")
         for name, array in seen.items():
             # Of one observation more than there are steps, the last saw no action any more.
             states.setdefault(name, []).append(array[:steps])
@@ -136,6 +170,9 @@ def assemble(lengths, states, actions, rewards, min_length):
     if not kept.any():
         raise ValueError(f"no episode has {min_length=} steps; the longest has {lengths.max()}")
     use, lengths = np.repeat(kept, lengths), lengths[kept]  # (steps,), (N,)
+    columns = 6 + sum(math.prod(np.shape(x)[1:]) for x in [*states.values(), actions])
+    text = f"to pad {len(lengths)} episodes to the longest, of {lengths.max()} steps,"
+    configurator.check_memory(4 * columns * len(lengths) * int(lengths.max()), text)
     valid = np.arange(lengths.max()) < lengths[:, None]  # (N, L), in the order of the steps
     values = {}
     for name, array in {**states, "action": actions, "rewards": rewards}.items():
@@ -174,7 +211,10 @@ def returns_to_go(rewards):
     Maze2D. The model normalises both, so neither needs a scale here.
     """
     values = np.empty((*rewards.shape, 2), dtype=np.float32)
-    values[..., 0] = np.cumsum(rewards[:, ::-1], axis=1)[:, ::-1]
+    with np.errstate(over="ignore"):
+        values[..., 0] = np.cumsum(rewards[:, ::-1], axis=1)[:, ::-1]
+    if not np.isfinite(values[..., 0]).all():
+        raise ValueError("its rewards add up to more than a float32 can hold, 3e38")
     values[..., 1] = np.arange(rewards.shape[1])
     return values
 

@@ -16,6 +16,10 @@ i + 0.3.
 Read next: rollout.py, which lets a model drive. Before this: data.py.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import functools
 import os
 import sys
@@ -23,7 +27,6 @@ import warnings
 
 import numpy as np
 
-import configurator
 from data import Factor, Trajectories
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -328,6 +331,8 @@ ORIGINAL = (2.833, 1.050, 0.898, 0.281)
 
 
 def main():
+    step_bytes = 4 * 2 * 8  # four factors of two numbers
+    configurator.check_memory(2 * n * HORIZON * step_bytes, f"n={n}")
     rows = {"here": summarise(make_dataset(n, seed, maze)), "original, medium": ORIGINAL}
     print(f"{n} episodes of maze2d-{maze}: return, its deviation, distance closed, |action| = 1")
     for name, row in rows.items():

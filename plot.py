@@ -8,6 +8,10 @@ grey says as much. A new world is drawn by one function here, and a line in answ
 Before this: sample.py.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import csv
 import math
 import os
@@ -27,7 +31,6 @@ from PIL import Image
 
 import bayes
 import checkpoint
-import configurator
 import doorkey
 import evaluate
 import masks
@@ -36,7 +39,7 @@ import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
 figure = "curves"  # "curves": losses against steps; "posterior": exact and a model's (DoorKey)
-out_dir = "out/minigrid_random"  # a run, or several, A,B; the figure goes into the first
+out_dir = "out/run"  # a run, or several, A,B; the figure goes into the first
 trajectory = 5  # of the posterior: which test trajectory
 task = "span(3,8)"  # of the posterior: what is hidden of it
 # --------------------------------------------------------------------------------------------------
@@ -143,7 +146,6 @@ def answer(path, world, asked, answers, drawn=None, known=None, truth=None):
     filled in; truth: {factor: (1, T) or (1, T, k)}, what the query is about, or None.
     Prints a line instead where there is no picture.
     """
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     if world in ("doorkey", "doorkey16"):
         sources = dict(answers)
         if drawn:
@@ -164,9 +166,11 @@ def posterior(folder):
         raise ValueError(f"{source[0]} has no exact posterior: only DoorKey has")
     configurator.check(globals(), {"trajectory": (0, len(tests))})
     one = tests[[trajectory]]
+    masks.check(network.config.model_type, task, doorkey.LENGTH)
     see, _ = masks.draw(task, 1, doorkey.LENGTH, torch.Generator())
     exact, outputs = bayes.posterior(one, see), evaluate.answer(network, one.tensors(), see)
-    del exact["action"]  # states only
+    if any(f.group == "STATE" for f in network.predicted):
+        del exact["action"]  # states only; of Decision-GPT there are but actions
     sources = {"exact": exact, "model": {name: y.softmax(dim=-1) for name, y in outputs.items()}}
     path, see = os.path.join(folder, "posterior.png"), masks.expand(see, one.factors)
     draw_doorkey(path, one.tensors(), see, sources, one.tensors())

@@ -33,7 +33,7 @@ import worlds
 from data import GROUPS
 
 # ---- settings ------------------------------------------------------------------------------------
-out_dir = "out/minigrid_random"  # a folder that train.py made
+out_dir = "out/run"  # a folder that train.py made
 episodes = 100  # in each of the modes
 modes = "bc,bc_states"  # what is asked for: MODES, described above
 # To ask for in the modes rc and rc_all: "2,4", or "x0.8" times that of the nearest training start.

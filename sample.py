@@ -10,6 +10,10 @@ the probabilities met on the way is the likelihood of the whole, by the chain ru
 would find the same in every order. Before this: masks.py, model.py. Read next: plot.py.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import contextlib
 import difflib
 import math
@@ -20,7 +24,6 @@ from typing import NamedTuple
 import torch
 
 import checkpoint
-import configurator
 import data
 import evaluate
 import masks
@@ -30,7 +33,7 @@ import rollout
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
-out_dir = "out/minigrid_random"  # a folder that train.py made
+out_dir = "out/run"  # a folder that train.py made
 trajectory = 0  # known values come from this one of the split; negative: counted from its end
 split = "val"  # "val": trajectories held out in training; "test": fresh ones of another data seed
 start = 0  # timestep of the trajectory at which the window begins
@@ -142,6 +145,8 @@ def sample(network, asked, n, generator, order="forward", temperature=1.0, unit=
     """
     configurator.check({"samples": n}, {"samples": (1, math.inf)})
     configurator.check({"temperature": temperature}, {"temperature": (0, math.inf)})
+    if 0 < temperature < 1e-6:  # it would divide logits to infinity
+        raise ValueError(f"temperature={temperature!r} must be 0, or at least 1e-06")
     copies = [{name: x.repeat_interleave(n, dim=0) for name, x in part.items()} for part in asked]
     values, nats = fill(network, Query(*copies), order, unit, generator, temperature)
     return {name: x.unflatten(0, (-1, n)) for name, x in values.items()}, nats.view(-1, n)
@@ -211,7 +216,9 @@ def entropy(f, outputs):
 #     agent_pos[0]=5               an entry with its value; position[0]=(1.0, 2.5) if continuous
 
 # Each part of an item is optional and holds the next one: a match ends where a mistake begins.
-ENTRY = r"\s*(?:(?P<name>[^\W\d]\w*)\s*(?:\[\s*(?P<index>[\d:+\-\s]*)(?:(?P<close>\])\s*%s)?)?)?"
+NAME = r"[^\W\d](?:\w|[^\x00-\x7f\s])*"  # vowel signs of some alphabets are no \w
+INDEX = r"\[\s*(?P<index>[\d:+\-\s]*)(?:(?P<close>\])\s*%s)?"
+ENTRY = rf"\s*(?:(?P<name>{NAME})\s*(?:{INDEX})?)?"
 VALUE = r"(?:=\s*(?:(?P<value>\([^()]*\)|[^\s,()]+)\s*)?)?"
 ITEM = {False: re.compile(ENTRY % ""), True: re.compile(ENTRY % VALUE)}
 PARTS = {"name": "a name", "index": "'['", "close": "']'", "value": "'=' and a value"}
@@ -291,8 +298,11 @@ def main():
     configurator.check(globals(), ALLOWED)
     path = picture or os.path.join(out_dir, "answer.png")
     plot.check_path(path)
+    configurator.check_writable(path)
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
     source = worlds.source_of(trained)
+    T, sizes = network.config.context + horizon, sum(f.size for f in network.factors)
+    configurator.check_memory(4 * samples * T * sizes, f"samples={samples} of {T} timesteps")
     held_out = worlds.evaluation_set(*source, split)
     evaluate.check_fit(network, held_out, trained["dataset"])
     window, facts = one_window(held_out, network.config.context), worlds.WORLDS.get(held_out.world)

@@ -11,11 +11,14 @@ say. Into out_dir go ckpt.pt (to resume), best.pt (the best by `keep_best`), con
 (a row for each evaluation). Read next: data.py, evaluate.py.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import contextlib
 import ctypes
 import math
 import os
-import signal
 import sys
 from datetime import timedelta
 from types import SimpleNamespace
@@ -27,7 +30,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 import checkpoint
-import configurator
 import data
 import evaluate
 import masks
@@ -117,6 +119,10 @@ ALLOWED = {
 def check_settings():
     """Refuse what cannot work before anything is written."""
     configurator.check(config, ALLOWED)
+    checkpoint.check_size(config)
+    step = 4 * context * n_embd * (n_layer + 1) // world_size  # bytes that it keeps, at the least
+    for name, row in ("batch_size", step), ("eval_sequences", 80), ("eval_rollouts", 80):
+        configurator.check_memory(config[name] * row, f"{name}={config[name]}")
     masks.check(model_type, task, context)
     for name in masks.parse(task):  # refused if the context is too short for one of them
         see, predict = masks.draw(name, 100, context, torch.Generator(), returns=returns)
@@ -128,7 +134,7 @@ def check_settings():
     if not out_dir:
         raise ValueError("out_dir is empty: it names the folder to write to")
     if init_from != "resume":
-        checkpoint.claim(out_dir, overwrite)
+        checkpoint.claim(out_dir, overwrite, source)
     if keep_best == "return" and not eval_rollouts:
         raise ValueError("keep_best='return' needs eval_rollouts, the episodes of an evaluation")
     if fresh and dreams:
@@ -139,35 +145,40 @@ def check_settings():
         worlds.environment(dataset, 1, 0)
     if batch_size % world_size:
         raise ValueError(f"batch_size={batch_size} is no multiple of the {world_size} processes")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device={device!r} is not to be had: {reason}") from None
+    checkpoint.check_device(device)
 
 
 # ---- set-up: the machine -------------------------------------------------------------------------
-start = None  # a checkpoint to start from, which decides what shape the model has
+# torchrun starts several processes. Each draws the whole batch, and takes its rows of it.
+rank, world_size = configurator.processes()
+if rank > 0:
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")
+start, source = None, None  # a checkpoint to start from, which decides what shape the model has
 if init_from == "resume":
+    if rank == 0:
+        checkpoint.lock(out_dir)
     start = checkpoint.read(os.path.join(out_dir, "ckpt.pt"))
 elif init_from.startswith("finetune:"):
-    start = checkpoint.read(init_from.removeprefix("finetune:"))
+    source = init_from.removeprefix("finetune:")
+    start = checkpoint.read(source)
 elif init_from != "scratch":
     raise ValueError(f"init_from={init_from!r} is not one of scratch, resume, finetune:PATH")
 if start:
     config |= checkpoint.architecture(start, config, given)
     globals().update(config)
-# torchrun starts several processes. Each draws the whole batch, and takes its rows of it.
-rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 check_settings()
+if init_from == "resume":
+    checkpoint.check_resumable(start, config)
+    config["init_from"] = start["config"].get("init_from")  # what is saved says where it began
+    if start["iter"] >= max_iters:
+        print(f"{out_dir} is already at step {start['iter']}: a larger --max_iters goes on")
+        sys.exit()
 device_type = torch.device(device).type
 if world_size > 1:
     if device_type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     patience = timedelta(hours=12)  # the others wait while process 0 evaluates
     dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=patience)
-if rank > 0:
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")
 torch.set_num_threads(threads or torch.get_num_threads())
 # glibc gives freed memory back to the system, and each step faults it in again: about 10% of it.
 with contextlib.suppress(OSError, TypeError, AttributeError):  # where there is no glibc
@@ -181,14 +192,15 @@ autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == "b
 train, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
 if dreams:
     train = data.Trajectories.load(dreams)  # with the statistics of the demonstrations
+fingerprint = worlds.fingerprint(dreams or dataset, train, validation)
 values, lengths = train.tensors(device), torch.as_tensor(train.lengths, device=device)
 if start is None:
     shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
     network = model.build(model.ModelConfig(**shape), train.factors)
 elif init_from == "resume":
-    checkpoint.check_resumable(start, config)
     # where weights are averaged, training goes on from those that are not
-    network = checkpoint.from_plain(start | {"weights": start["raw_weights"] or start["weights"]})
+    plain_weights = start.get("raw_weights") or start.get("weights")
+    network = checkpoint.from_plain(start | {"weights": plain_weights})
 else:
     start["model_config"]["dropout"] = dropout
     network = checkpoint.from_plain(start)
@@ -206,12 +218,8 @@ forward = torch.compile(network) if compile else network
 # Where the run stands: rows of the log, the best score so far, the losses since the last row.
 first_iter, rows, best, loss_sum, loss_count = 0, [], -math.inf, 0.0, 0
 if init_from == "resume":
-    first_iter, rows, best = start["iter"], start["rows"], start["best"]
-    loss_sum, loss_count = start["loss_sum"], start["loss_count"]
-    optimizer.load_state_dict(start["optimizer"])
-    if average:
-        average.module.load_state_dict(start["weights"])
-        average.n_averaged.fill_(first_iter)
+    first_iter, rows, best, loss_sum, loss_count = checkpoint.restore(start, optimizer, average)
+    checkpoint.check_data(start, fingerprint, dreams or dataset)
 
 # What is asked at each evaluation, and which of it chooses the best checkpoint.
 tasks = evaluate.chosen_tasks(eval_tasks, model_type, validation.world, task, context)
@@ -221,7 +229,8 @@ if not set(choosing) <= set(tasks):
     raise ValueError(f"best_tasks={best_tasks!r} are not all among the evaluated {tasks}")
 mask_seed = evaluate.VALIDATION_SEED
 questions = evaluate.questions(validation, tasks, eval_sequences, context, mask_seed)
-evaluate.check_asked(network, questions)
+for tasks_asked in questions, evaluate.questions(validation, masks.parse(task), 100, context, 0):
+    evaluate.check_asked(network, tasks_asked)
 limits = evaluate.limits(validation, questions, model_type)
 
 
@@ -346,7 +355,7 @@ def save(it, with_best):
         return
     plain = checkpoint.to_plain(evaluated) | {"config": config, "iter": it}
     state = {"optimizer": optimizer.state_dict(), "rows": rows, "best": best}
-    state |= {"loss_sum": float(loss_sum), "loss_count": loss_count}
+    state |= {"loss_sum": float(loss_sum), "loss_count": loss_count, "data": fingerprint}
     state["raw_weights"] = network.state_dict() if average else None
     checkpoint.save_run(out_dir, plain, state, with_best)
 
@@ -361,12 +370,11 @@ if wandb_log and rank == 0:
 
     log = wandb.init(project=wandb_project, name=out_dir, config=config)
 # Nothing has been written so far: whatever could be refused has been.
-os.makedirs(out_dir, exist_ok=True)
 if init_from != "resume" and rank == 0:
-    checkpoint.clear(out_dir)
+    checkpoint.begin(out_dir, overwrite)
 
-stop = []  # Ctrl-C asks the loop to end after the step it is in; of several processes, the writer
-signal.signal(signal.SIGINT, lambda *_: stop.append(True) if rank == 0 else None)
+# Ctrl-C and the like: the loop ends after the step it is in. Of several processes, the writer's.
+stop = configurator.stops(heed=rank == 0)
 quiet = rank > 0 or not sys.stderr.isatty()
 steps = tqdm(range(first_iter, max_iters + 1), initial=first_iter, total=max_iters, disable=quiet)
 for it in steps:
@@ -380,4 +388,5 @@ if stop and it < max_iters:
     check_finite(it)
     save(it, False)
     advice = "go on with the same command and --init_from=resume"
-    sys.exit(f"stopped at step {it} and saved; {advice}")
+    print(f"stopped at step {it} and saved; {advice}", file=sys.stderr)
+    sys.exit(128 + stop[0])

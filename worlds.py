@@ -8,8 +8,14 @@ be an environment as well: n episodes in lockstep, with the attributes and metho
 Read next: evaluate.py, rollout.py. Before this: doorkey.py, maze2d.py, data.py.
 """
 
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
 import functools
 import math
+import warnings
+import zlib
 from typing import Callable, NamedTuple
 
 import gymnasium
@@ -18,7 +24,6 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete
 
 import bayes
-import configurator
 import data
 import doorkey
 import maze2d
@@ -41,6 +46,7 @@ class World(NamedTuple):
     total: int  # trajectories made for training and validation together
     validation: int  # the last ones of them, which validate
     test: int  # trajectories of the test set, made with another seed
+    names: tuple = ()  # of its factors, to notice a file that is not of this world
     environment: Callable = None  # (n, seed) -> n episodes in lockstep, as GymEnv
     tasks: tuple = ()  # that are evaluated beside the paper's eight
     # Exact answers. With returns=True, which is only given where returns are asked for, of them too.
@@ -54,6 +60,7 @@ def doorkey_world(size):
     environment = functools.partial(doorkey.DoorKey, size=size)
     valid = functools.partial(doorkey.valid_transitions, size=size)
     counts = {"total": 2000, "validation": 1000, "test": 1000}
+    counts["names"] = tuple(factor.name for factor in doorkey.factors(size))
     exact = {"posterior": bayes.posterior, "surprisal": bayes.surprisal}
     return World(make, **counts, environment=environment, valid=valid, **exact)
 
@@ -63,6 +70,7 @@ def maze_world(maze):
     environment = lambda n, seed: maze2d.Maze2D(maze, n, seed, torch.get_num_threads())
     tasks = "behavior_cloning_states", "reward_conditioned_states"
     counts = {"total": 1000, "validation": 30, "test": 100}
+    counts["names"] = "position", "goal", "action", "return_to_go"
     return World(make, **counts, environment=environment, tasks=tasks)
 
 
@@ -83,8 +91,14 @@ def find(name):
     return WORLDS[name]
 
 
-def make(name, n, seed):
-    """n fresh trajectories of a world. Raises ValueError as find()."""
+def make(name, n, seed, setting="n"):
+    """n fresh trajectories of a world. Raises ValueError as find().
+
+    setting: what n is called where it is too large for the memory.
+    """
+    if n > 10_000:
+        one = find(name).make(1, 0).values.values()
+        configurator.check_memory(3 * n * sum(array.nbytes for array in one), f"{setting}={n}")
     return find(name).make(n, seed)
 
 
@@ -110,7 +124,7 @@ def train_and_validation(dataset, num_trajectories, seed):
     if dataset in WORLDS:
         world = WORLDS[dataset]
         total = max(world.total, num_trajectories + world.validation)
-        everything, held_out = world.make(total, seed), world.validation
+        everything, held_out = make(dataset, total, seed, "num_trajectories"), world.validation
         left = total - held_out
     else:
         everything = load(dataset)
@@ -138,12 +152,31 @@ def load(dataset):
     if not dataset.endswith(".npz") and "/" not in dataset:
         names = ", ".join(WORLDS)
         raise ValueError(f"dataset {dataset!r} is neither a world ({names}) nor a file of them")
-    return data.Trajectories.load(dataset)
+    found = data.Trajectories.load(dataset)
+    world = WORLDS.get(found.world)
+    names = tuple(factor.name for factor in found.factors)
+    if world and world.names and names != world.names:
+        text = f"{dataset} says that it is of the world {found.world!r}, which has the factors"
+        raise ValueError(f"{text} {', '.join(world.names)}, and not {', '.join(names)}")
+    return found
 
 
 def source_of(settings):
     """What names the data of a run, from its settings: (dataset, num_trajectories, data_seed)."""
     return settings["dataset"], settings["num_trajectories"], settings["data_seed"]
+
+
+def fingerprint(dataset, *parts):
+    """A number that tells the Trajectories of a file apart; None for those of a world.
+
+    Of very large data it is that of evenly spaced trajectories.
+    """
+    found = None if dataset in WORLDS else 0
+    for part in parts if found is not None else ():
+        for array in (part.lengths, *part.values.values()):
+            some = array[:: 1 + array.size // data.LARGE]
+            found = zlib.crc32(np.ascontiguousarray(some), found)
+    return found
 
 
 def tenth(trajectories):
@@ -168,7 +201,7 @@ class GymEnv:
     def __init__(self, env_id, n, seed, factors):
         if n < 1:
             raise ValueError(f"n={n} episodes: a batch needs at least 1")
-        self.n, self.factors, self._seed = n, factors, seed
+        self.n, self.factors, self._seed, self._id = n, factors, seed, env_id
         try:
             self._envs = gymnasium.make_vec(str(env_id), num_envs=n, vectorization_mode="sync")
         except (gymnasium.error.Error, ImportError) as error:
@@ -206,8 +239,11 @@ class GymEnv:
         if isinstance(self._envs.single_action_space, Box):
             actions = np.clip(actions, *(bound.numpy() for bound in self.action_bounds))
         # the vector environment restarts episodes that are over: they earn nothing any more
-        self._observation, rewards, terminated, truncated, _ = self._envs.step(actions)
+        with warnings.catch_warnings(action="ignore"):  # what is not finite is refused here
+            self._observation, rewards, terminated, truncated, _ = self._envs.step(actions)
         rewards = np.where(self.over, 0.0, rewards)
+        if not np.isfinite(rewards).all():
+            raise ValueError(f"{self._id} gave a reward that is not finite (NaN or infinity)")
         self.length += ~self.over
         self.over |= terminated | truncated
         return self.observe(), rewards
@@ -217,6 +253,9 @@ class GymEnv:
         parts = self._observation
         parts = parts if isinstance(parts, dict) else {"observation": parts}
         kinds = {f.name: np.int64 if f.kind == "categorical" else np.float32 for f in self.factors}
+        for name, part in parts.items():
+            if not np.isfinite(part[~self.over]).all():
+                raise ValueError(f"{self._id} gave an {name} that is not finite (NaN or infinity)")
         return {name: part.astype(kinds[name]) for name, part in parts.items()}
 
     def report(self):
@@ -295,6 +334,7 @@ def main():
     configurator.check(globals(), {"n": (1, 2**31), "seed": (0, 2**63)})
     if not out:
         raise ValueError("--out=FILE.npz says where to write the trajectories")
+    configurator.check_writable(out)
     made = make(world, n, seed)
     made.save(out)
     print(f"{describe(made)}\nsaved to {out}")

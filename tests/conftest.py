@@ -109,6 +109,7 @@ def start_warm():
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             os.chdir(cwd)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
             if inside:
                 inside()
             os._exit(as_main(line))
@@ -156,8 +157,11 @@ def as_main(line):
         if isinstance(stop.code, str):
             print(stop.code, file=sys.stderr)
     except BaseException:
-        sys.excepthook(*sys.exc_info())
         code = 1
+        try:
+            sys.excepthook(*sys.exc_info())
+        except SystemExit as stop:  # Ctrl-C has an exit code of its own
+            code = stop.code
     sys.stdout.flush()
     sys.stderr.flush()
     return code

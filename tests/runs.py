@@ -67,7 +67,7 @@ def snapshot(*folders):
     return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
 
 
-def interrupt_at_step(number):
+def interrupt_at_step(number, how=signal.SIGINT):
     """In the process that calls it: Ctrl-C during the given step of training, counted from 1."""
     step = torch.optim.AdamW.step
 
@@ -75,7 +75,7 @@ def interrupt_at_step(number):
         nonlocal number
         number -= 1
         if number == 0:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), how)
         return step(self, *args, **options)
 
     torch.optim.AdamW.step = counted

@@ -1,11 +1,15 @@
 """Bad settings, files, data and folders: one line on stderr, soon, and all is left as it was."""
 
+import io
 import json
 import os
 import pickle
 import random
 import resource
 import shlex
+import warnings
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +70,24 @@ SETTINGS = {  # command: words that its one line must hold
     "train.py --device=cuda:99": ["device", "cuda:99"],
     "train.py --eval_rollouts=2 --eval_modes=bc,cc": ["cc", "bc_states"],
     "train.py --init_from=scrtch": ["scrtch", "scratch"],
+    "train.py --device=meta": ["device", "meta"],
+    "train.py --batch_size=1000000000": ["batch_size=1000000000", "GiB"],
+    "train.py --n_embd=1000000": ["n_embd=1000000", "GiB"],
+    "train.py --n_layer=1000000000": ["n_layer=1000000000", "GiB"],
+    "train.py --context=100000000000": ["context=100000000000", "GiB"],
+    "train.py --positions=timestep --max_timestep=1000000000000": ["max_timestep=", "GiB"],
+    "train.py --eval_sequences=1000000000000": ["eval_sequences=1000000000000", "GiB"],
+    "train.py --eval_rollouts=1000000000000": ["eval_rollouts=1000000000000", "GiB"],
+    "train.py --num_trajectories=1000000000000": ["num_trajectories=", "GiB"],
+    "evaluate.py --out_dir=run --device=meta": ["meta"],
+    "evaluate.py --out_dir=run --sequences=1000000000000": ["sequences=1000000000000", "GiB"],
+    "sample.py --out_dir=run --samples=1000000000000": ["samples=1000000000000", "GiB"],
+    "sample.py --out_dir=run --samples=2 --world --see=state[0] --horizon=1000000000000": ["GiB"],
+    "sample.py --out_dir=run --temperature=1e-320": ["temperature=1e-320", "1e-06"],
+    "sample.py --out_dir=run --given=action[0]=1,action[0]=2": ["another value"],
+    "worlds.py --n=1000000000 --out=new.npz": ["n=1000000000", "GiB"],
+    "maze2d.py --n=1000000000000": ["n=1000000000000", "GiB"],
+    "train.py --out_dir out/x": ["--out_dir=out/x"],
     "evaluate.py --out_dir=run --tasks=dt_bc": ["unimask", "dt_bc"],
     "evaluate.py --out_dir=run --tasks=past,": ["task"],
     "evaluate.py --out_dir=run --tasks=span(0,99)": ["span(0,99)"],
@@ -133,8 +155,23 @@ FILES = {  # the same; what is read or written is bad here
     "train.py --dreams=missing.npz": ["missing.npz"],
     "train.py --dreams=a_file.txt": ["a_file.txt"],
     "train.py --dreams=folder.npz": ["folder.npz"],
-    "train.py --dataset=replaced.npz --init_from=resume --out_dir=before": ["replaced.npz"],
+    "train.py --dataset=replaced.npz --init_from=resume --out_dir=before --max_iters=4": [
+        "replaced.npz"
+    ],
     "train.py --init_from=resume": ["checkpoint"],
+    "train.py --dataset=beyond.npz --context=5 --tanh_actions=True": ["tanh_actions", "action"],
+    "train.py --dataset=states.npz --context=5 --task=behavior_cloning": ["behavior_cloning"],
+    "train.py --dataset=states.npz --context=5 --model_type=dt --task=dt_bc --eval_tasks=dt_bc": [
+        "nothing"
+    ],
+    "train.py --dataset=twice.npz --context=5": ["twice.npz", "two arrays of one name"],
+    "train.py --dataset=liar.npz --context=5": ["liar.npz", "doorkey", "agent_pos", "position"],
+    "evaluate.py --out_dir=run --out=/proc/eval.json": ["cannot write /proc/eval.json"],
+    "worlds.py --file=claims.npz": ["claims.npz", "allocate"],
+    "worlds.py --file=bomb.npz": ["bomb.npz", "times its size"],
+    "worlds.py --file=a_pipe": ["no data file"],
+    "worlds.py --file=run": ["header"],
+    "plot.py --figure=posterior --out_dir=gpt": ["dt", "span(3,8)", "behavior_cloning"],
     "train.py --init_from=resume --out_dir=bomb": ["bomb"],
     "train.py --init_from=resume --out_dir=best_only": ["best_only"],
     "train.py --init_from=finetune:missing.pt": ["missing.pt"],
@@ -191,6 +228,31 @@ class Payload:
         return os.system, (f"touch {self.path}",)
 
 
+def write_files_of_lies(here, toy_data):
+    """Trajectory files that are not what they say."""
+    values = toy_data.values
+    Trajectories(toy_data.factors[:1], {"position": values["position"]}).save(here / "states.npz")
+    replace(toy_data, values=values | {"action": 3 * values["action"]}).save(here / "beyond.npz")
+    replace(toy_data, world="doorkey").save(here / "liar.npz")
+    with zipfile.ZipFile(here / "toy.npz") as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    shape = {"descr": "<f4", "fortran_order": False}
+    claims, bomb = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(claims, shape | {"shape": (24, 10**12)})
+    np.lib.format.write_array_header_1_0(bomb, shape | {"shape": (10**8,)})
+    cases = {
+        "twice": [("values/action.npy", parts["values/action.npy"])],
+        "claims": [("extras/more.npy", claims.getvalue() + bytes(96))],
+        "bomb": [("extras/more.npy", bomb.getvalue() + bytes(4 * 10**8))],
+    }
+    for name, more in cases.items():
+        with zipfile.ZipFile(here / f"{name}.npz", "w", zipfile.ZIP_DEFLATED) as file:
+            for part, content in [*parts.items(), *more]:
+                with warnings.catch_warnings(action="ignore"):  # of a name that is there twice
+                    file.writestr(part, content)
+    os.mkfifo(here / "a_pipe")
+
+
 @pytest.fixture(scope="module")
 def place(run_warm, toy_data, tmp_path_factory):
     """A folder of good runs and of bad files."""
@@ -199,6 +261,7 @@ def place(run_warm, toy_data, tmp_path_factory):
         toy_data.save(str(here / name))
     runs = {"run": "doorkey", "worth": "doorkey --return_weight=1"}
     runs |= {"nowhere": "toy.npz", "before": "replaced.npz"}
+    runs["gpt"] = "doorkey --model_type=dt --task=dt_bc --eval_tasks=dt_bc"
     for name, dataset in runs.items():
         line = [*TINY, *f"--dataset={dataset} --out_dir={name}".split()]
         good(run_warm("train.py", *line, cwd=here))
@@ -207,6 +270,7 @@ def place(run_warm, toy_data, tmp_path_factory):
     values = {"position": np.zeros((30, 1100, 1), np.float32)}
     Trajectories(factors, values).save(str(here / "long.npz"))
     np.savez(here / "pickled.npz", header=np.array(Payload(here / "executed"), dtype=object))
+    write_files_of_lies(here, toy_data)
     (here / "folder.npz").mkdir()
     (here / "a_file.txt").write_text("no more than a file\n")
     (here / "syntax.py").write_text("seed = 1\ntask = = 2\n")
@@ -254,6 +318,40 @@ def refuses(line, place, run_warm, refused):
 def test_bad_input_ends_in_one_line_and_changes_nothing(line, place, run_warm, refused):
     message = refuses(line, place, run_warm, refused)
     assert all(word in message for word in (SETTINGS | FILES)[line]), message
+
+
+@pytest.mark.parametrize(
+    "variables",
+    ["RANK=abc", "WORLD_SIZE=abc", "WORLD_SIZE=0", "RANK=-1", "RANK=1", "RANK=2 WORLD_SIZE=2"],
+)
+def test_an_environment_that_is_no_torchruns_is_refused(variables, run_warm, refused, tmp_path):
+    given = dict(word.split("=") for word in variables.split())
+    inside = lambda: os.environ.update(given)
+    message = refused(run_warm("train.py", *TINY, cwd=tmp_path, inside=inside))
+    assert variables.partition("=")[0] in message and not list(tmp_path.iterdir())
+
+
+CRAFTED = {  # what somebody has changed in a checkpoint to resume: words of the refusal
+    "iter": ["iter"], "rows": ["rows"], "best": ["best"], "loss_sum": ["loss_sum"],
+    "optimizer": ["not whole"], "factors": ["factors", "str", "model"],
+    "weights": ["model"], "model_config": ["checkpoint"], "config": ["no state to resume", "text"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", CRAFTED)
+def test_a_crafted_checkpoint_is_refused_in_one_line(part, place, tmp_path, run_warm, refused):
+    whole = saved(place / "run")
+    (tmp_path / "crafted").mkdir()
+    for changed in ("text", [], {"text": {}}, None):
+        torch.save(whole | {part: changed}, tmp_path / "crafted" / "ckpt.pt")
+        line = "train.py --out_dir=crafted --init_from=resume --max_iters=4"
+        message = refuses(line, tmp_path, run_warm, refused)
+        assert any(word in message for word in CRAFTED[part]), message
+    shape = whole["model_config"] | {"print": 3, "n_embd": "wide"}
+    for name in ("print", "n_embd"):
+        crafted = whole["model_config"] | {name: shape[name]}
+        torch.save(whole | {"model_config": crafted}, tmp_path / "crafted" / "ckpt.pt")
+        assert name in refuses(line, tmp_path, run_warm, refused) or name == "n_embd"
 
 
 # ---- data ------------------------------------------------------------------------------------------

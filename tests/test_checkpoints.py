@@ -169,9 +169,8 @@ def test_a_folder_that_holds_a_run_is_claimed_by_no_other(tmp_path):
 def test_clearing_a_folder_removes_the_files_of_a_run_and_no_others(tmp_path):
     for name in [*checkpoint.RUN, "notes.txt"]:
         (tmp_path / name).write_text("")
-    for _ in range(2):
-        checkpoint.clear(tmp_path)
-        assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    checkpoint.begin(tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_saved_model_decides_its_shape_and_what_was_given_may_not_contradict(doorkey_data):
@@ -187,7 +186,35 @@ def test_a_saved_model_decides_its_shape_and_what_was_given_may_not_contradict(d
 
 def test_a_run_goes_on_with_its_own_settings_only():
     before = {"out_dir": "a", "seed": 1, "max_iters": 10, "device": "cpu"}
-    saved = {"config": before, "optimizer": {}}
+    saved = {"config": before, "optimizer": {}, "iter": 10, "rows": [{"iter": 10}]}
+    saved |= {"best": 0.0, "loss_sum": 0.0, "loss_count": 0}
     checkpoint.check_resumable(saved, before | {"out_dir": "b", "max_iters": 20, "device": "cuda"})
     with pytest.raises(ValueError, match="seed=2.*1"):
         checkpoint.check_resumable(saved, before | {"seed": 2})
+    for part in saved.keys() - {"optimizer"}:  # which restore() looks into
+        with pytest.raises(ValueError, match="resume a: .*no |a holds no"):
+            checkpoint.check_resumable(saved | {part: "text"}, before)
+
+
+def test_a_checkpoint_whose_parts_do_not_fit_cannot_go_on(doorkey_data):
+    network = build({}, doorkey_data.factors)
+    of = lambda network: torch.optim.AdamW(network.parameters())
+    ours, theirs = of(network), of(build(dict(n_embd=32), doorkey_data.factors))
+    for optimizer in (ours, theirs):
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                optimizer.state[p] = {"exp_avg": torch.zeros_like(p), "step": torch.tensor(1.0)}
+    saved = {"iter": 1, "rows": [{"iter": 1}], "best": 0.0, "loss_sum": 0.0, "loss_count": 0}
+    good = saved | {"optimizer": ours.state_dict()}
+    assert checkpoint.restore(good, of(network), None) == (1, [{"iter": 1}], 0.0, 0.0, 0)
+    bad = [{"optimizer": theirs.state_dict()}, {"optimizer": {}}, {"optimizer": 3}, {"rows": [3]}]
+    for changes in bad:
+        with pytest.raises(ValueError, match="to resume is not whole: "):
+            checkpoint.restore(good | changes, of(network), None)
+
+
+def test_weights_that_are_not_finite_are_refused(doorkey_data, tmp_path):
+    network = build({}, doorkey_data.factors)
+    network.embedding[0].weight.data[0, 0] = torch.nan
+    checkpoint.save(tmp_path / "best.pt", checkpoint.to_plain(network))
+    one_sentence(tmp_path, "not finite")

@@ -47,6 +47,14 @@ FILES = {
     "syntax.py": "seed = 5\ntask = = 3\n",
     "crash.py": "seed = 1 / 0\n",
     "undefined.py": "seed = sed\n",
+    "colon.py": "learning_rate: 0.5\n",
+    "colon_typo.py": "lerning_rate: 3\n",
+    "typed.py": "seed: int = 5\n",
+    "compared.py": "seed = 5\nseed == 6\n",
+    "text.py": '"A page."\n"seed = 3"\n',
+    "call.py": "print(5)\n",
+    "dunder.py": "__seed = 5\n",
+    "branch.py": "if True:\n    seed: 3\n",
 }
 
 
@@ -95,6 +103,7 @@ GOOD = {  # command line: what it changes
     "none.py": {},
     "number.py": {"target_return": 2.5},
     "empty.py": {},
+    "typed.py": {"seed": 5},
 }
 
 BAD = {  # command line: words that the message must hold
@@ -146,6 +155,15 @@ BAD = {  # command line: words that the message must hold
     "crash.py": ["crash.py", "ZeroDivisionError"],
     "undefined.py": ["undefined.py", "sed"],
     "latin.py": ["latin.py"],
+    "colon.py": ["colon.py", "line 1", "learning_rate: 0.5", "name = value"],
+    "colon_typo.py": ["lerning_rate: 3"],
+    "compared.py": ["line 2", "seed == 6"],
+    "text.py": ["line 2", "sets nothing"],
+    "call.py": ["print(5)"],
+    "dunder.py": ["__seed"],
+    "branch.py": ["line 1"],
+    "--task past": ["--task=past"],
+    "--compile True": ["True"],
     "good.py --seed=2 other.py --sede=1": ["sede", "seed"],
 }
 
@@ -312,6 +330,16 @@ def test_a_file_that_fails_leaves_the_old_one(error, tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     if isinstance(error, OSError):
         assert str(caught.value) == f"cannot write {path}: No space"
+
+
+def test_a_link_where_a_file_is_made_is_not_written_through(tmp_path):
+    path, other = tmp_path / "some.txt", tmp_path / "other.txt"
+    other.write_text("mine")
+    for link in (f"{path}.tmp", f"{path}.{os.getpid()}.tmp"):
+        os.symlink(other, link)
+        with configurator.whole_file(path) as unfinished, open(unfinished, "w") as file:
+            file.write("new")
+    assert other.read_text() == "mine" and path.read_text() == "new"
 
 
 # ---- the real command ----------------------------------------------------------------------------

@@ -376,6 +376,16 @@ def test_a_constant_dimension_is_not_scaled():
     assert factor.std == pytest.approx((1, math.sqrt(2 / 3))) and factor.step_std == (1, 1)
 
 
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_what_is_constant_does_not_depend_on_the_unit(size):
+    x = np.float32([[1.0, 1.0, 5.0], [1.0, 1.1, 5.0], [1.0, 1.2, np.nextafter(np.float32(5), 6)]])
+    made = Trajectories(
+        [Factor("x", "STATE", "continuous", 3)], {"x": np.float32(size) * x[:, None]}
+    )
+    [factor] = data.normalise(made).factors
+    assert factor.std == pytest.approx((1, math.sqrt(2 / 3) * 0.1 * size, 1), rel=1e-5)
+
+
 def test_padding_does_not_count_when_normalising():
     x = np.ones((4, 4, 1), dtype=np.float32)
     x[::2, 1], x[1::2, 1] = 3, 5

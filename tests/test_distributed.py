@@ -101,7 +101,7 @@ def test_ctrl_c_that_reaches_them_at_different_steps_saves_once(together, tmp_pa
     flags = ["--max_iters=20", "--eval_interval=10"]
     options = {"cwd": tmp_path, "inside": lambda rank: interrupt_at_step(13 - rank)}
     first, second = together(2, *flags, "--out_dir=stopped", **options)
-    assert "stopped at step 13 and saved" in first.stderr and first.returncode == 1
+    assert "stopped at step 13 and saved" in first.stderr and first.returncode == 130
     assert second.stderr.count("\n") == 1 and second.returncode == 1
     for process in together(2, *flags, "--out_dir=whole", cwd=tmp_path):
         good(process)
@@ -141,9 +141,13 @@ def test_a_batch_that_cannot_be_shared_is_refused(together, refused, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def full_disk(_):
+    raise OSError(28, "No space left on device")
+
+
 def test_a_process_that_is_left_alone_ends_in_one_line(together, refused, tmp_path):
     """A full disk, or Ctrl-C, ends the first process; the others do not wait for it for ever."""
-    (tmp_path / "out" / "best.pt.tmp").mkdir(parents=True)  # nothing can be written there
-    first, second = together(2, "--max_iters=5", "--out_dir=out", cwd=tmp_path)
-    assert "cannot write out/best.pt" in refused(first)
+    options = {"cwd": tmp_path, "inside": lambda rank: setattr(os, "fsync", full_disk)}
+    first, second = together(2, "--max_iters=5", "--out_dir=out", **options)
+    assert "cannot write out/best.pt: No space left" in refused(first)
     assert "process 1: another process of this run has ended" in refused(second)

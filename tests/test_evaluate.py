@@ -35,9 +35,10 @@ def train(run_warm, folder):
 def measure(run_warm, folder):
     """measure("name", *flags): what evaluate.py writes of folder/name, and what it prints."""
 
-    def command(name, *flags):
+    def command(name, *flags, out=None):
         process = good(run_warm("evaluate.py", f"--out_dir={name}", *flags, cwd=folder))
-        return json.loads((folder / name / "eval.json").read_text()), process.stdout
+        path = folder / (out or f"{name}/eval.json")
+        return json.loads(path.read_text()), process.stdout
 
     return command
 
@@ -67,6 +68,20 @@ def test_it_asks_the_tasks_it_is_told_of_the_data_it_is_told(train, measure):
     assert set(val) == {"past", "span(2,5)"} and val == again
     assert val["past"]["loss"] != test["past"]["loss"]
     assert test == measure("unimask", *asked)[0], "the test set is the default"
+
+
+def test_tasks_that_a_short_context_has_no_room_for_are_left_out_and_named(
+    train, measure, folder, toy_data
+):
+    toy_data.save(str(folder / "toy.npz"))
+    train("short", "--dataset=toy.npz", "--context=1")
+    (folder / "short").chmod(0o500)
+    results, text = measure("short", "--sequences=20", "--out=short.json", out="short.json")
+    (folder / "short").chmod(0o700)
+    missing = {"goal_conditioned", "forward_dynamics", "backward_dynamics"}
+    assert set(results) == {*masks.EIGHT, "random"} - missing
+    assert all(f"{name} is left out: " in text for name in missing)
+    assert not (folder / "short" / "eval.json").exists()
 
 
 def test_the_settings_inside_a_checkpoint_are_the_ones_that_count(train, measure):

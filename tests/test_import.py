@@ -1,6 +1,7 @@
 """Data of others come in whole or not at all, and train where they lie."""
 
 import importlib.util
+import os
 import sys
 import warnings
 from types import SimpleNamespace
@@ -78,6 +79,78 @@ def test_without_timeouts_episodes_end_at_terminals_only(tmp_path):
     made = arrays(timeouts=None)
     imported = importing.read(write_hdf5(tmp_path / "some.h5", made))
     check_episodes(imported, (5, 3, 10, 6), observation=made["observations"])
+
+
+def test_without_terminals_episodes_end_at_timeouts_only(tmp_path):
+    ends = arrays()["terminals"] | arrays()["timeouts"]
+    path = write_hdf5(tmp_path / "some.hdf5", arrays(terminals=None, timeouts=ends))
+    assert importing.read(path).lengths.tolist() == list(LENGTHS)
+
+
+def leading_out(how, path, h5py):
+    """Make the observations of an HDF5 file something that others hold, or nobody."""
+    layout = h5py.VirtualLayout((STEPS, 3), "f4")
+    layout[:] = h5py.VirtualSource("other.hdf5", "observations", (STEPS, 3))
+    with h5py.File(path, "a") as file:
+        if how == "an external link":
+            file["observations"] = h5py.ExternalLink("other.hdf5", "/observations")
+        if how == "a circular link":
+            file["observations"] = h5py.SoftLink("/observations")
+        if how == "a group":
+            file.create_group("observations")
+        if how == "another file's bytes":
+            raw = {"external": [("other.hdf5", 0, 12 * STEPS)]}
+            file.create_dataset("observations", (STEPS, 3), "f4", **raw)
+        if how == "a virtual dataset":
+            file.create_virtual_dataset("observations", layout)
+        if how == "more than all memory":
+            options = {"dtype": "f4", "chunks": (1, 1000)}
+            file.create_dataset("observations", (STEPS, 3 * 10**11), **options)
+
+
+LEADING_OUT = {
+    "an external link": "ExternalLink",
+    "a circular link": "SoftLink",
+    "a group": "group",
+    "another file's bytes": "another file",
+    "a virtual dataset": "another file",
+    "more than all memory": "GiB",
+}
+
+
+@pytest.mark.parametrize("how", LEADING_OUT)
+def test_hdf5_that_leads_out_of_its_file_is_refused(how, tmp_path, monkeypatch):
+    h5py = pytest.importorskip("h5py")
+    monkeypatch.chdir(tmp_path)
+    write_hdf5("other.hdf5", arrays())
+    leading_out(how, write_hdf5("bad.hdf5", arrays(observations=None)), h5py)
+    with pytest.raises(ValueError, match=f"bad.hdf5: observations .*{LEADING_OUT[how]}"):
+        importing.read("bad.hdf5")
+
+
+def test_one_long_episode_among_many_short_ones_is_refused_before_it_is_padded(tmp_path):
+    ends = np.append(5 * np.arange(1, 20_001), 400_000)
+    many = {"observations": np.zeros((400_000, 2), "f4"), "actions": np.zeros(400_000, "i1")}
+    path = write_plain(tmp_path / "long.npz", episode_ends=ends, rewards=np.ones(400_000), **many)
+    with pytest.raises(ValueError, match="20001 episodes to the longest, of 300000 steps.*GiB"):
+        importing.read(path)
+
+
+def test_rewards_too_large_for_a_return_are_refused_by_that_name(tmp_path, recwarn):
+    path = write_plain(tmp_path / "large.npz", rewards=np.full(STEPS, 1e38))
+    with pytest.raises(ValueError, match="rewards add up to more than a float32"):
+        importing.read(path)
+    assert not recwarn.list
+
+
+def test_a_file_is_never_imported_into_itself(run_warm, refused, tmp_path):
+    write_plain(tmp_path / "mine.npz")
+    os.link(tmp_path / "mine.npz", tmp_path / "same.npz")
+    before = (tmp_path / "mine.npz").read_bytes()
+    for out in ("mine.npz", "./mine.npz", "same.npz"):
+        line = ["--source=mine.npz", f"--out={out}"]
+        assert "the source itself" in refused(run_warm("importing.py", *line, cwd=tmp_path))
+    assert (tmp_path / "mine.npz").read_bytes() == before
 
 
 def test_returns_to_go_are_the_rewards_still_to_come(tmp_path):
@@ -226,7 +299,8 @@ def put(name, value):
     "changes, words",
     [
         ({"actions": None}, "actions"),
-        ({"terminals": None}, "terminals"),
+        ({"terminals": None, "timeouts": None}, "neither terminals nor timeouts"),
+        ({"timeouts": np.zeros(3)}, "terminals and timeouts are of 24 and 3"),
         ({"rewards": np.zeros(STEPS - 1)}, "rewards.*23"),
         ({"rewards": np.zeros((STEPS, 2))}, "rewards"),
         ({"rewards": np.float64(3)}, "rewards"),
@@ -350,3 +424,22 @@ def test_an_episode_too_short_to_validate_on_is_refused(run_warm, refused, tmp_p
     line += ["--context=5", "--max_iters=1"]  # the last episode validates: it has 4 steps only
     assert "4 timesteps" in refused(run_warm(*line, cwd=tmp_path))
     assert not (tmp_path / "out").exists()
+
+
+@needs_minari
+@pytest.mark.parametrize(
+    "observations, actions, words",
+    [
+        ((np.zeros((4, 2)), np.zeros((4, 2))), np.zeros((3, 1)), "observation is a tuple"),
+        ({"arm": {"left": np.zeros((4, 2))}}, np.zeros((3, 1)), "arm is a dict"),
+        (np.zeros((4, 2)), {"left": np.zeros((3, 1))}, "actions is a dict"),
+    ],
+)
+def test_minari_spaces_in_spaces_are_refused_by_name(observations, actions, words, monkeypatch):
+    import minari
+
+    episode = SimpleNamespace(observations=observations, actions=actions, rewards=np.zeros(3))
+    source = SimpleNamespace(iterate_episodes=lambda: [episode])
+    monkeypatch.setattr(minari, "load_dataset", lambda name: source)
+    with pytest.raises(ValueError, match=f"minari:some/data-v0: {words}"):
+        importing.read("minari:some/data-v0")

@@ -49,6 +49,13 @@ def test_the_entries_that_a_text_names(text, expected):
         assert marked(asked.see) == expected
 
 
+@pytest.mark.parametrize("name", ["स्थिति", "ตำแหน่ง", "位置", "e\u0301tat", "ключ_2"])
+def test_a_factor_of_any_alphabet_can_be_asked_for(name):
+    factors = [Factor(name, "STATE", "categorical", 3)]
+    assert set(sample.parse(f"{name}[0], {name}[-1]", factors, T)) == {(name, 0), (name, 9)}
+    assert sample.parse(f"{name}[2]=1", factors, T, with_values=True) == {(name, 2): 1}
+
+
 @pytest.mark.parametrize(
     "text, place, reason",
     [

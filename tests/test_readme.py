@@ -258,7 +258,7 @@ def test_a_command_runs(line, place, monkeypatch):
     if script == "train.py":
         flags = settle(flags, given, place)
     elif script in ASKING or "repro" in script:
-        place.need(given.get("--out_dir", "out/minigrid_random"))
+        place.need(given.get("--out_dir", "out/run"))
     if script == "repro/figures.py":
         pytest.skip("it writes where it lies: tests/test_repro.py draws the figures")
     if "--env=Hopper-v5" in flags:

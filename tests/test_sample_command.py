@@ -234,6 +234,13 @@ def test_the_posterior_of_a_trajectory(runs, command):
         assert picture.width > 1000
 
 
+def test_of_decision_gpt_its_actions_are_drawn(runs, command):
+    flags = "--figure=posterior", f"--out_dir={runs['dt']}", "--task=behavior_cloning"
+    assert "wrote" in command(*flags, script="plot.py")
+    see = ["--see=state[:3],action[:2]", "--predict=action[2]", "--exact"]
+    assert "exact: " in command(flags[1], *see, "--samples=0")
+
+
 @pytest.mark.parametrize(
     "text, flags, reason",
     [

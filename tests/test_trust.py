@@ -100,11 +100,116 @@ def test_ctrl_c_saves_the_step_it_is_in_and_says_how_to_go_on(run_warm, tmp_path
     good(run_warm("train.py", *flags, "--out_dir=whole", cwd=tmp_path))
     line = [*flags, "--out_dir=stopped"]
     stopped = run_warm("train.py", *line, cwd=tmp_path, inside=lambda: interrupt_at_step(14))
-    assert stopped.returncode == 1 and stopped.stderr.count("\n") == 1
+    assert stopped.returncode == 130 and stopped.stderr.count("\n") == 1
     assert "stopped at step 14" in stopped.stderr and "--init_from=resume" in stopped.stderr
     assert saved(tmp_path / "stopped")["iter"] == 14
     good(run_warm("train.py", *line, "--init_from=resume", cwd=tmp_path))
     equal_runs(tmp_path / "stopped", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("how, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_machine_that_shuts_down_or_a_terminal_that_closes_is_ctrl_c(
+    how, code, run_warm, tmp_path
+):
+    flags = [*TINY, "--max_iters=20", "--eval_interval=10"]
+    inside = lambda: interrupt_at_step(14, how)
+    stopped = run_warm("train.py", *flags, "--out_dir=stopped", cwd=tmp_path, inside=inside)
+    assert stopped.returncode == code and "stopped at step 14" in stopped.stderr
+    assert saved(tmp_path / "stopped")["iter"] == 14
+
+    def ignored():  # as nohup has it
+        signal.signal(how, signal.SIG_IGN)
+        inside()
+
+    good(run_warm("train.py", *flags, "--out_dir=whole", cwd=tmp_path, inside=ignored))
+    resume = [*flags, "--out_dir=stopped", "--init_from=resume"]
+    good(run_warm("train.py", *resume, cwd=tmp_path))
+    equal_runs(tmp_path / "stopped", tmp_path / "whole")
+    before = snapshot(tmp_path)
+    again = good(run_warm("train.py", *resume, cwd=tmp_path))
+    assert "already at step 20" in again.stdout and snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("script", ["evaluate.py", "worlds.py", "train.py"])
+def test_ctrl_c_during_the_imports_is_one_line(script, refused, tmp_path):
+    if not os.path.exists("/proc/self/maps"):
+        pytest.skip("no /proc to see what a process has imported")
+    options = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    line = [sys.executable, ROOT / script]
+    with subprocess.Popen(line, text=True, **options) as process:
+        while "numpy" not in open(f"/proc/{process.pid}/maps").read():
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out, err) == (130, "", f"{script}: stopped by Ctrl-C\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("line", ["worlds.py --n=2000000 --out=x.npz", "maze2d.py --n=100000"])
+def test_ctrl_c_while_data_are_made_is_one_line(line, run_warm, refused, tmp_path):
+    def soon():
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+
+    process = run_warm(*line.split(), cwd=tmp_path, inside=soon)
+    assert "stopped by Ctrl-C" in refused(process) and process.returncode == 130
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_and_its_evaluation_survive_a_reader_who_leaves(tmp_path):
+    """As with `| head -1`."""
+    for line in ([*TINY, "--max_iters=4", "--eval_interval=1"], ["--sequences=20"]):
+        script = "evaluate.py" if len(line) == 1 else "train.py"
+        read, write = os.pipe()
+        os.close(read)
+        process = subprocess.run(
+            [sys.executable, ROOT / script, *line, "--out_dir=run"],
+            cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        os.close(write)
+        assert process.returncode == 0 and process.stderr == ""
+    assert files(tmp_path / "run") == LEFT | {"eval.json"}
+    assert saved(tmp_path / "run")["iter"] == 4
+
+
+# ---- one run in one folder -------------------------------------------------------------------------
+
+
+def test_a_folder_belongs_to_the_run_that_is_on(start_warm, run_warm, refused, tmp_path):
+    flags = [*TINY, "--eval_interval=1", "--out_dir=run"]
+    first = start_warm("train.py", *flags, "--max_iters=100000", cwd=tmp_path)
+    while not (tmp_path / "run" / "ckpt.pt").exists():
+        time.sleep(0.01)
+    for flag in ("--init_from=resume", "--overwrite=True"):
+        second = run_warm("train.py", *flags, "--max_iters=100000", flag, cwd=tmp_path)
+        assert "another run is on in run" in refused(second)
+    assert first(seconds=0).returncode == -signal.SIGKILL
+    good(run_warm("train.py", *flags, "--overwrite=True", "--max_iters=2", cwd=tmp_path))
+    assert files(tmp_path / "run") == LEFT and saved(tmp_path / "run")["iter"] == 2
+    # nor is the run that another one starts from
+    line = [*TINY[4:], "--out_dir=run", "--overwrite=True", "--init_from=finetune:run"]
+    before = snapshot(tmp_path)
+    for source in ("", "/best.pt"):
+        assert "own folder" in refused(
+            run_warm("train.py", *line[:-1], line[-1] + source, cwd=tmp_path)
+        )
+    assert snapshot(tmp_path) == before
+
+
+def test_a_data_file_that_was_replaced_is_noticed(run_warm, refused, tmp_path):
+    flags = [*TINY, "--dataset=data.npz", "--context=5", "--out_dir=run", "--eval_interval=2"]
+    flags += ["--decay_lr=False"]
+    with_one_mistake(at=slice(0)).save(tmp_path / "data.npz")
+    good(run_warm("train.py", *flags, "--max_iters=2", cwd=tmp_path))
+    resume = [*flags, "--init_from=resume", "--max_iters=4"]
+    other = with_one_mistake(at=slice(0))
+    other.values["position"][3, 4] += 1
+    other.save(tmp_path / "data.npz")
+    before = snapshot(tmp_path)
+    assert "data.npz has changed" in refused(run_warm("train.py", *resume, cwd=tmp_path))
+    assert snapshot(tmp_path) == before
+    with_one_mistake(at=slice(0)).save(tmp_path / "data.npz")
+    good(run_warm("train.py", *resume, cwd=tmp_path))
 
 
 @pytest.fixture
@@ -168,7 +273,8 @@ def test_every_command_ends_in_one_line_on_a_full_disk(disk, run_warm, refused):
 def test_a_folder_that_may_not_be_written_is_refused_in_one_line(run_warm, refused, tmp_path):
     good(run_warm("train.py", *TINY, "--max_iters=1", "--out_dir=run", cwd=tmp_path))
     # root may write to any folder, but not where a folder is in the file's place
-    (tmp_path / "run" / "ckpt.pt.tmp").mkdir()
+    (tmp_path / "run" / "config.json").unlink()
+    (tmp_path / "run" / "config.json" / "full").mkdir(parents=True)
     before = snapshot(tmp_path)
     line = [*TINY, "--max_iters=2", "--out_dir=run", "--init_from=resume", "--decay_lr=False"]
     message = refused(run_warm("train.py", *line, cwd=tmp_path))

@@ -173,6 +173,18 @@ def test_a_model_without_returns_cannot_be_given_a_target():
         rollout.play(network, env, "rc", targets=np.ones(2))
 
 
+@pytest.mark.parametrize("what", ["reward", "observation"])
+def test_what_an_environment_gives_must_be_finite(what, monkeypatch):
+    def step(self, action):
+        seen = np.float32([np.nan if what == "observation" else 3, 1])
+        return seen, np.nan if what == "reward" else 1.0, False, False, {}
+
+    monkeypatch.setattr(Countdown, "step", step)
+    env = GymEnv("Countdown-v0", 2, 3, FACTORS[:2])
+    with pytest.raises(ValueError, match=f"Countdown-v0 gave an? {what} that is not finite"):
+        rollout.play(Constant(1.0, FACTORS[:2]), env)
+
+
 UNFIT = {
     "Nothing-v0": "Nothing",
     "no_package:Thing-v0": "no_package",
