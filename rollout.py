@@ -93,11 +93,7 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
         see = {name: x[:, first : first + T] for name, x in known.items()}
         window["timestep"] = (first + torch.arange(T)).expand(n, T)
         if asking == "best":
-            likely = evaluate.answer(network, window, see, at=torch.zeros(n, dtype=torch.long))
-            best = upper(return_to_go, likely, quantile)  # (n,) from the window's first timestep on
-            if return_to_go.kind == "continuous":
-                best = env.encode_return(best.numpy(), first)
-            window[return_to_go.name][:, 0] = torch.as_tensor(best)
+            window[return_to_go.name][:, 0] = own_best(network, env, window, see, first, quantile)
         if asking in ("rc", "best"):  # a return is seen at the window's first timestep only
             see[return_to_go.name] = (torch.arange(T) == 0).expand(n, T)
         if not known[action.name][0, t]:
@@ -115,6 +111,19 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
         if np.all(env.over):
             break
     return {name: x[:, :horizon] for name, x in values.items()}, rewards
+
+
+def own_best(network, env, window, see, first, quantile):
+    """The best return from a window's first timestep on that the model thinks possible, encoded.
+
+    (n,) classes, or (n, k) numbers. window, see: of play(); first: that timestep of the episode.
+    """
+    f = next(f for f in network.factors if f.group == "RETURN")
+    likely = evaluate.answer(network, window, see, at=torch.zeros(env.n, dtype=torch.long))
+    best = upper(f, likely, quantile)  # (n,)
+    if f.kind == "continuous":
+        best = torch.as_tensor(env.encode_return(best.numpy(), first))
+    return best
 
 
 def plan(network, window, see, now, candidates, generator):
@@ -253,6 +262,7 @@ def measure(network, dataset, train, episodes, seed, modes=("bc",), target=(1.2,
             env_id=None, sampled=True, demos=None, **options):  # fmt: skip
     """{mode: {measure: {mean, sem}}} on the same fresh episodes: the return and the world's own.
 
+    sem: the mean's standard error, None of a single episode.
     train: Trajectories, for target_returns(). target: one of parse_targets(). env_id: a Gymnasium
     environment to play in; by default the world that the data set names. demos: Trajectories, whose
     starts and states ahead the modes goal and waypoint take. sampled: draw classes from the model's
@@ -283,8 +293,8 @@ def measure(network, dataset, train, episodes, seed, modes=("bc",), target=(1.2,
             measures |= arrivals(values, condition["condition"], states)
         results[mode] = {}
         for name, x in measures.items():  # x: (n,)
-            error = x.std() / math.sqrt(len(x))
-            results[mode][name] = {"mean": float(x.mean()), "sem": float(error)}
+            error = float(x.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+            results[mode][name] = {"mean": float(x.mean()), "sem": error}
     return results
 
 
@@ -327,7 +337,8 @@ def main():
                 continue
             game = train, episodes, ROLLOUT_SEED, [mode], target
             row = played[label] = measure(network, trained["dataset"], *game, **options)[mode]
-            parts = [f"{name} {x['mean']:.3f} +- {x['sem']:.3f}" for name, x in row.items()]
+            cells = {name: [evaluate.show(x[part]) for part in x] for name, x in row.items()}
+            parts = [f"{name} {' +- '.join(cell)}" for name, cell in cells.items()]
             print(f"{label:10s} {', '.join(parts)}")
     evaluate.save_json(os.path.join(out_dir, "rollouts.json"), played)
 

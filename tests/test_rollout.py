@@ -454,7 +454,7 @@ def test_an_episode_follows_a_demonstration_from_its_start(asked, seen):
             assert found[f"met_{name}"] == {"mean": 1, "sem": 0}, "what it did is what they did"
         own = demos.values["return_to_go"][:n, 0] - doorkey.RETURN_OFFSET[6]
         assert found["return"]["mean"] == pytest.approx(own.mean())
-        assert found["return"]["sem"] == pytest.approx(own.std() / np.sqrt(n))
+        assert found["return"]["sem"] == pytest.approx(own.std(ddof=1) / np.sqrt(n))
         assert len(policy.shown) == 10
         for t, (_, see, _) in enumerate(policy.shown):
             expected = (torch.arange(10) < t) & (not seen)
