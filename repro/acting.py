@@ -59,7 +59,6 @@ NAMES = {
     "exact": "exact posterior",
     "dream_large": "dreams, larger",
     "dream": "dreams",
-    "one": "random masks and the eight tasks",
     "random": "random masks",
     "reward_conditioned": "return-conditioned alone",
     "dt_rc": "Decision-GPT",
