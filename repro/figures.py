@@ -259,7 +259,10 @@ def course(line):
 
 
 def draw_courses(grid, T, path):
-    """Error and return against minutes, the first seed of each row at the context T."""
+    """Error and return against minutes, the first seed of each row at the context T.
+
+    Without the evaluation before the first step: the minutes have a logarithmic scale.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     for i, (name, (marker, *rows)) in enumerate(FAMILIES.items()):
         for row, line_style, which in zip(rows, ("-", "--"), (", BC", ", RC")):
@@ -269,8 +272,9 @@ def draw_courses(grid, T, path):
             label = name + (which if len(rows) > 1 else "")
             style = {"marker": marker, "linestyle": line_style, "color": COLORS(i / len(FAMILIES))}
             for ax, curve in zip(axes, curves):
-                ax.plot(minutes, curve, linewidth=1.3, markersize=5, label=label, **style)
+                ax.plot(minutes[1:], curve[1:], linewidth=1.3, markersize=5, label=label, **style)
     for ax, y in zip(axes, ("validation error of the actions", "return of 100 episodes (m)")):
+        ax.set_xscale("log")
         ax.set_xlabel("minutes on one core")
         ax.set_ylabel(y)
         ax.grid(linewidth=0.3)

@@ -34,6 +34,7 @@ COMMITTED = (  # the commands that made what is committed: the number of lines
     ("FRACTION=0.1 PAPER=1 SEEDS=0 bash minigrid.sh", 22),
     ("bash curve.sh", 15),
     ("bash maze2d.sh", 90),
+    ("SEEDS=0 bash one.sh", 2),
     (f"MAZE=umaze {OTHER}", 6),
     (f"MAZE=large {OTHER}", 6),
     ("FRACTION=0.002 PAPER=1 SEEDS=0 bash maze2d.sh", 30),
@@ -41,7 +42,7 @@ COMMITTED = (  # the commands that made what is committed: the number of lines
 )
 MORE = ("PAPER=1 bash minigrid.sh", "PAPER=1 N=50 bash minigrid.sh", "PAPER=1 bash maze2d.sh")
 SMOKE = ("SMOKE=1 bash minigrid.sh", "SMOKE=1 N=50 bash minigrid.sh", "SMOKE=1 bash maze2d.sh",
-         "SMOKE=1 PAPER=1 bash minigrid.sh", "SMOKE=1 bash ablation.sh")  # fmt: skip
+         "SMOKE=1 PAPER=1 bash minigrid.sh", "SMOKE=1 bash ablation.sh", "SMOKE=1 bash one.sh")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
