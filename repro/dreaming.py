@@ -7,8 +7,8 @@
    the dreams can win back.
 2. Valid: the share of dreamed transitions that MiniGrid's dynamics allow.
 3. Returns: the share of dreamed returns-to-go that are what the trajectory earns.
-Writes repro/results/dreaming.json, and draws with the results of dream.sh why dreams help: what the
-dreamer knows, what its student keeps of it, and how many dreams it takes. Read next: dream.sh.
+Writes repro/results/dreaming.json, and draws with the results of dream.sh what the dreamer knows,
+and what its student keeps of it. Read next: dream.sh.
 """
 
 import statistics
@@ -91,8 +91,8 @@ def gaps_of(study, row):
 
 
 def draw(content):
-    """Three panels: likelihood of the dreamer; dreamer and student; how many dreams."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    """Two panels: the likelihood of real trajectories; what the student keeps of its dreamer."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     colors = plt.get_cmap("viridis")([0.0, 0.35, 0.7])
     nats = [content["mean"]["exact_nats"], content["averaged_nats"], content["mean"]["nats"]]
     names = ["the world itself", "six dreamers\naveraged", "one dreamer"]
@@ -109,13 +109,6 @@ def draw(content):
     axes[1].set_xticks([wide / 2, 1 + wide / 2], ["BC", "forward dynamics"])
     axes[1].set_title("gap to the exact limit (nats)", fontsize=10)
     axes[1].legend(frameon=False, fontsize=9)
-    numbers = {500: ("dream_500", "dream_n500"), 5000: ("dream_500", "dream_n5000")}
-    numbers[50_000] = "minigrid_500", "dream"
-    sums = [statistics.fmean(map(sum, zip(*gaps_of(*row).values()))) for row in numbers.values()]
-    axes[2].plot(range(len(sums)), sums, marker="o", color=colors[1])
-    axes[2].set_xticks(range(len(sums)), [f"{n:,}" for n in numbers])
-    axes[2].set_ylim(0, None)
-    axes[2].set_title("sum of the eight gaps, by number of dreams", fontsize=10)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(picture, dpi=110)

@@ -77,6 +77,7 @@ def test_numbers_of_the_doorkey_tables_in_texts_come_from_the_results(file, head
     expected = {
         "alone": [means[task][task] for task in masks.EIGHT],
         "all eight tasks": means["all"].values(),
+        "larger": means["dream_large"].values(),
         "dreams": means["dream"].values(),
         "random masks": means["random"].values(),
         "finetuned to each": tuned.values(),
@@ -112,6 +113,8 @@ def test_numbers_of_the_maze_tables_in_texts_come_from_the_results(file, heading
     rows = {
         "alone": ("unimask_bc", "unimask_rc"),
         "both, one model": ("unimask_bc_rc", "unimask_bc_rc"),
+        "one seed": ("unimask_one", "unimask_one"),
+        "one seed)": ("unimask_one", "unimask_one"),
         "random masks": ("unimask_random", "unimask_random"),
         "random masks, return hidden": ("unimask_random_bc", None),
         "random masks, then finetuned": [f"unimask_random_finetune_{kind}" for kind in ("bc", "rc")],
