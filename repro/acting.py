@@ -169,7 +169,7 @@ def main():
         plan["candidates"] = planning(load(planner, 0))
     starts = doorkey.DoorKey(episodes, rollout.ROLLOUT_SEED).state
     content = {
-        "command": "python repro/acting.py",
+        "command": f"python repro/acting.py --seeds={seeds} --planner={planner}",
         "minutes": round((time.time() - began) / 60, 1),
         "episodes": episodes,
         "optimum": float(doorkey.best_return(starts).mean()),

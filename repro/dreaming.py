@@ -133,21 +133,17 @@ def main():
         }
         print(seed, {name: round(x, 4) for name, x in rows[seed].items()}, flush=True)
     mean = {name: float(np.mean([row[name] for row in rows.values()])) for name in rows[seed]}
+    averaged = [Ensemble(same).eval() for same in networks.values()]  # their mean probabilities
     content = {
         "command": f"python repro/dreaming.py --runs={runs} --seeds={seeds}",
         "minutes": round((time.time() - began) / 60, 1),
         "mean": mean,
-        "averaged_nats": float(likelihood(*map(averaged, networks.values()), demos).mean()),
+        "averaged_nats": float(likelihood(*averaged, demos).mean()),
         "seeds": rows,
     }
     evaluate.save_json(result, content)
     if picture:
         draw(content)
-
-
-def averaged(networks):
-    """Networks as one, which predicts the mean of their probabilities."""
-    return Ensemble(networks).eval()
 
 
 if __name__ == "__main__":
