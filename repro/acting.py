@@ -35,6 +35,7 @@ import doorkey
 import evaluate
 import rollout
 import run
+import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
 agents = (
@@ -53,12 +54,11 @@ result = "repro/results/act_doorkey.json"  # the file to write
 picture = "assets/act_doorkey.png"  # the figure
 # --------------------------------------------------------------------------------------------------
 
-FEASIBLE = "best feasible"  # the best return that the start allows
-OWN = "best"  # the best that the model itself thinks possible
 NAMES = {
     "exact": "exact posterior",
     "dream_large": "dreams, larger",
     "dream": "dreams",
+    "one": "random masks and the eight tasks",
     "random": "random masks",
     "reward_conditioned": "return-conditioned alone",
     "dt_rc": "Decision-GPT",
@@ -74,45 +74,68 @@ def load(agent, seed):
     return checkpoint.load(str(folder))
 
 
-def earned(network, question, sampled, seed):
-    """The mean return of episodes in which a network is asked a question, and how many reach the goal."""
+def play(network, question, sampled, seed):
+    """(return, share that reaches the goal) of episodes in which a network is asked a question.
+
+    question: "bc", "best" (of its own), "feasible" (what the start allows) or a return.
+    """
     env = doorkey.DoorKey(episodes, rollout.ROLLOUT_SEED)
-    targets, mode = None, "rc"
-    if question in ("bc", OWN):
-        mode = question
-    elif question == FEASIBLE:
+    targets, mode = None, question if question in ("bc", "best") else "rc"
+    if question == "feasible":
         targets = doorkey.best_return(env.state).astype(float)
-    else:
+    elif mode == "rc":
         targets = np.full(episodes, float(question))
     generator = torch.Generator().manual_seed(seed) if sampled else None
     _, rewards = rollout.play(network, env, mode, targets, generator, quantile=quantile)
-    return {"return": float(rewards.sum(axis=1).mean()), "goal": float(env.at_goal.mean())}
+    return float(rewards.sum(axis=1).mean()), float(env.at_goal.mean())
 
 
-def questions_of(network):
-    own = [OWN] if any(f.group == "RETURN" for f in network.predicted) else []
-    return ["bc", *asked.split(","), FEASIBLE, *own]
+def earned(network, seed):
+    """{"asked": {return: earned}, "bc_sampled", "best_feasible_sampled", ...}: see measure()."""
+    numbers, demos = {}, worlds.evaluation_set("doorkey", 0, 0, "test")
+    for how in ("argmax", "sampled"):
+        asks = lambda question: play(network, question, how == "sampled", seed)
+        returns = {question: asks(question)[0] for question in asked.split(",")}
+        numbers["asked" if how == "sampled" else "asked_argmax"] = returns
+        numbers[f"bc_{how}"] = asks("bc")[0]
+        numbers[f"best_feasible_{how}"], goal = asks("feasible")
+        numbers["goal_reached" if how == "argmax" else "goal_reached_sampled"] = goal
+        if any(f.group == "RETURN" for f in network.predicted):
+            network.returns = True  # which the exact posterior gives only if it is told to
+            numbers["best" if how == "argmax" else "best_sampled"] = asks("best")[0]
+            network.returns = False
+        if network.config.model_type != "dt":
+            game = dict(episodes=episodes, seed=rollout.ROLLOUT_SEED, modes=rollout.AHEAD)
+            game |= dict(demos=demos, sampled=how == "sampled")
+            for mode, measures in rollout.measure(network, "doorkey", None, **game).items():
+                numbers[f"{mode}_{how}"] = measures["met_agent_pos"]["mean"]
+    return numbers
 
 
 def measure(agent):
-    """{question: {"most probable", "sampled": {"return", "goal": {"mean", "std"}}}}."""
-    found = {}
-    for seed in [0] if agent == "exact" else map(int, seeds.split(",")):
-        network = load(agent, seed)
-        for question in questions_of(network):
-            network.returns = question == OWN  # the exact posterior of returns takes a while
-            for how in ("most probable", "sampled"):
-                numbers = earned(network, question, how == "sampled", seed)
-                for name, x in numbers.items():
-                    cell = found.setdefault(question, {}).setdefault(how, {})
-                    cell.setdefault(name, []).append(x)
-        print(agent, seed, flush=True)
-    for ways in found.values():
-        for cell in ways.values():
-            for name, x in cell.items():
-                spread = statistics.stdev(x) if len(x) > 1 else None
-                cell[name] = {"mean": statistics.fmean(x), "std": spread}
-    return found
+    """What an agent earns, means over seeds, and their standard deviations as "std".
+
+    asked: by sampled actions; asked_argmax: by the most probable ones. bc: asked for nothing.
+    best_feasible: for the best return that the start allows; goal_reached: how many are then at the
+    goal. best: for what the model itself thinks possible; by its most probable actions.
+    goal, waypoint: asked to be where a test demonstration was, the share of places that the agent
+    is at in time. "seeds": those of the list that the study has.
+    """
+    lines = run.read_results(ROOT / "repro" / "results" / f"{study}.jsonl")
+    has = {line["seed"] for line in lines if line["row"] == agent}
+    own = [0] if agent == "exact" else [s for s in map(int, seeds.split(",")) if s in has]
+    if not own:
+        raise ValueError(f"{study} has no line of the row {agent!r} with one of the seeds {seeds}")
+    of_seed = []
+    for seed in own:
+        of_seed.append(earned(load(agent, seed), seed))
+        print(agent, seed, of_seed[-1], flush=True)
+    combine = lambda how, rows: {
+        key: combine(how, [row[key] for row in rows]) if isinstance(rows[0][key], dict)
+        else how([row[key] for row in rows]) for key in rows[0]
+    }  # fmt: skip
+    spread = combine(statistics.stdev, of_seed) if len(own) > 1 else None
+    return combine(statistics.fmean, of_seed) | {"std": spread, "seeds": own}
 
 
 def planning(network):
@@ -128,24 +151,31 @@ def planning(network):
     return found
 
 
+def demonstrator():
+    """The mean return of the test demonstrations."""
+    demos = worlds.evaluation_set("doorkey", 0, 0, "test")
+    return float(doorkey.DoorKey().dataset_returns(demos).mean())
+
+
 def draw(found, optimum):
     """Asked against earned, a panel for the most probable and one for sampled actions."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", sharey=True)
     numbers = [float(x) for x in asked.split(",")]
     shown = [agent for agent in NAMES if agent in found]
-    for ax, how in zip(axes, ("most probable", "sampled")):
+    for ax, how in zip(axes, ("argmax", "sampled")):
         ax.plot(numbers, numbers, color="0.8", linewidth=1, zorder=0)
         ax.axhline(optimum, color="0.5", linestyle=":", linewidth=1)
         ax.text(numbers[0], optimum + 0.12, "optimum", color="0.4", fontsize=9)
         for i, agent in enumerate(shown):
             color = "black" if agent == "exact" else plt.get_cmap("viridis")(i / len(shown))
-            y = [found[agent][x][how]["return"]["mean"] for x in asked.split(",")]
+            of_each = found[agent]["asked" if how == "sampled" else "asked_argmax"]
             style = {"color": color, "marker": "os^vD<>"[i], "markersize": 5, "linewidth": 1.3}
+            y = [of_each[x] for x in asked.split(",")]
             ax.plot(numbers, y, label=NAMES[agent], **style)
-            best = found[agent][FEASIBLE][how]["return"]["mean"]
-            ax.plot([numbers[-1] + 1.5], [best], **style)
+            ax.plot([numbers[-1] + 1.5], [found[agent][f"best_feasible_{how}"]], **style)
         ax.set_xticks([*numbers, numbers[-1] + 1.5], [*asked.split(","), "best\nfeasible"])
-        ax.set_title(f"{how} actions", fontsize=11)
+        title = "drawn actions" if how == "sampled" else "most probable actions"
+        ax.set_title(title, fontsize=11)
         ax.set_xlabel("return asked for")
         ax.grid(axis="y", linewidth=0.3)
         ax.spines[["top", "right"]].set_visible(False)
@@ -169,10 +199,11 @@ def main():
         plan["candidates"] = planning(load(planner, 0))
     starts = doorkey.DoorKey(episodes, rollout.ROLLOUT_SEED).state
     content = {
-        "command": f"python repro/acting.py --seeds={seeds} --planner={planner}",
+        "command": f"python repro/acting.py --planner={planner}",
         "minutes": round((time.time() - began) / 60, 1),
         "episodes": episodes,
         "optimum": float(doorkey.best_return(starts).mean()),
+        "demonstrator": demonstrator(),
         "agents": {agent: found[agent] for agent in NAMES if agent in found},
         "plan": plan,
     }

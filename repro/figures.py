@@ -89,7 +89,9 @@ def which_masks():
         with open(path, encoding="utf-8") as file:
             generality = json.load(file)["rows"]
     found = tables.masks_study(doorkey, maze, generality)
-    write_json({"rows": found, "command": "bash repro/masks.sh"})
+    found |= {"minutes": round(found["core_minutes"] / parallel, 1)}
+    found |= {"command": f"JOBS={parallel} bash repro/masks.sh"}
+    write_json(found)
     write(f"{results}/{study}.md", tables.masks_table(found))
     draw_masks(found, f"{assets}/masks.png")
 
@@ -212,17 +214,13 @@ def draw_learning_curve(gaps, path):
 def draw_masks(found, path):
     """Two panels: gaps of the eight tasks against those of other questions; returns in the maze."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
-    for i, (row, cells) in enumerate(found.items()):
-        style = {
-            "color": COLORS(i / len(tables.MASKS)),
-            "marker": "os^vD<>*"[i % 8],
-            "markersize": 8,
-        }
-        label = {"label": tables.MASKS.get(row, row), "linestyle": ""}
-        if "sum" in cells and "generality" in cells:
-            axes[0].plot([cells["sum"]["mean"]], [cells["generality"]], **style, **label)
-        for y, mode in enumerate(cells.get("returns", {})):
-            axes[1].plot([cells["returns"][mode]["mean"]], [y], **style, linestyle="")
+    for i, (row, words) in enumerate(tables.MASKS.items()):
+        style = {"color": COLORS(i / len(tables.MASKS)), "marker": "os^vD<>*"[i], "linestyle": ""}
+        gaps = found["doorkey"].get(row, {})
+        if "general" in gaps:
+            axes[0].plot([gaps["sum"]], [gaps["general"]], markersize=8, label=words, **style)
+        for y, x in enumerate(found["maze2d"].get(row, {}).values()):
+            axes[1].plot([x], [y], markersize=8, **style)
     axes[0].set_xlabel("sum of the gaps of the eight tasks (nats)")
     axes[0].set_ylabel("mean gap of other questions (nats)")
     axes[1].set_xlabel("return in the medium maze, T=5 (m)")

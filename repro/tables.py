@@ -217,6 +217,9 @@ def maze(lines, parallel, command):
         for T, same in by_context.items():
             policies = {kind: policy(same, kind) for kind in ("bc", "rc")}
             rows[row][T] = {kind: cell for kind, cell in policies.items() if cell}
+            for kind, cell in list(rows[row][T].items()):  # with past actions hidden, as it is
+                asked = cell["asked"].get(f"{kind}_states")
+                rows[row][T] |= {f"{kind}_states": asked["best"]} if asked else {}
     hours = minutes_of(lines) / 60
     found = {"seeds": seeds_of(lines), "rows": rows, "hours": round(hours / parallel, 2)}
     found |= {"core_hours": round(hours, 2), "command": command}
@@ -260,7 +263,8 @@ def maze_table(found, maze):
     published, rows = published if maze == "medium" else {}, []
     for T in ("10", "5"):
         for row, by_context in found["rows"].items():
-            for kind, cell in by_context.get(T, {}).items():
+            policies = by_context.get(T, {})
+            for kind, cell in ((kind, policies[kind]) for kind in ("bc", "rc") if kind in policies):
                 mean, error = published.get(f"T={T}", {}).get(row, {}).get(kind, (None, None))
                 short = f" n={cell['n']}" if cell["n"] < len(found["seeds"]) else ""
                 texts = [row, T, kind.upper(), f"**{show(cell)}**{short}"]
@@ -337,46 +341,54 @@ MASKS = {  # row: what is trained on, in words
 
 
 def masks_study(doorkey, maze, generality):
-    """{row: {"gaps": {task: mean}, "sum", "generality", "returns": {mode: mean}}}, each averaged.
+    """The summary repro/results/masks.json, means over seeds.
 
-    doorkey, maze: lines of the two studies. generality: {row: {"gap": mean}} of generality.py.
+    {"doorkey": {row: {task: gap, "sum": x, "general": gap}}, "maze2d": {row: {mode: return}},
+    "spread": the same, of deviations over seeds (returns: of the mean's error), "seeds", "minutes"}
+    doorkey, maze: lines of the two studies. generality: {row: {"gap": mean, "std"}} of generality.py.
     """
-    found = {}
-    for row in in_order(MASKS, {line["row"] for line in doorkey + maze}):
-        cells = found[row] = {}
-        same = [line["results"]["best"] for line in doorkey if line["row"] == row]
-        if same:
-            gaps = {task: [x["losses"][task]["gap"] for x in same] for task in masks.EIGHT}
-            cells["gaps"] = {task: averaged(values, "std") for task, values in gaps.items()}
-            cells["sum"] = averaged([sum(x) for x in zip(*gaps.values())], "std")
-        if row in generality:
-            cells["generality"] = generality[row]["gap"]
-        same = [line for line in maze if line["row"] == row]
-        if same:
-            modes = same[0]["results"]["best"]["rollouts"]
-            returns = {mode: returns_of(same, "best", mode) for mode in modes}
-            cells["returns"] = {mode: averaged(x, "sem") for mode, x in returns.items()}
-    return found
+    found, spread = {"doorkey": {}, "maze2d": {}}, {"doorkey": {}, "maze2d": {}}
+    for world, lines in ("doorkey", doorkey), ("maze2d", maze):
+        for row in in_order(MASKS, {line["row"] for line in lines}):
+            same = [line for line in lines if line["row"] == row]
+            if world == "doorkey":
+                losses = [line["results"]["best"]["losses"] for line in same]
+                cells = {task: [x[task]["gap"] for x in losses] for task in masks.EIGHT}
+                cells["sum"] = [sum(x) for x in zip(*cells.values())]
+            else:
+                modes = same[0]["results"]["best"]["rollouts"]
+                cells = {mode: returns_of(same, "best", mode) for mode in modes}
+            kind = "std" if world == "doorkey" else "sem"
+            cells = {name: averaged(values, kind) for name, values in cells.items()}
+            if world == "doorkey" and row in generality:
+                cells["general"] = {"mean": generality[row]["gap"], kind: generality[row]["std"]}
+            found[world][row] = {name: cell["mean"] for name, cell in cells.items()}
+            spread[world][row] = {name: cell[kind] for name, cell in cells.items()}
+    minutes = round(minutes_of(doorkey + maze), 1)
+    return found | {"spread": spread, "seeds": seeds_of(doorkey + maze), "core_minutes": minutes}
 
 
 def masks_table(found):
     """A page with a row for each kind of masks."""
-    rows = []
-    for row, cells in found.items():
-        texts = [MASKS.get(row, row), show(cells.get("sum"))]
-        gaps = cells.get("gaps", {})
-        texts += [f"{gaps[task]['mean']:.3f}" if gaps else "–" for task in masks.EIGHT]
-        texts.append(f"{cells['generality']:.3f}" if "generality" in cells else "–")
-        returns = cells.get("returns", {})
-        texts += [show(returns.get(mode)) for mode in ("bc", "bc_states", "rc", "rc_states")]
+    rows, modes = [], ("bc", "bc_states", "rc", "rc_states")
+    for row in in_order(MASKS, found["doorkey"] | found["maze2d"]):
+        texts = [MASKS.get(row, row)]
+        for world, names in ("doorkey", ("sum", *masks.EIGHT, "general")), ("maze2d", modes):
+            means, spread = (x[world].get(row, {}) for x in (found, found["spread"]))
+            for name in names:
+                cell = {"mean": means.get(name), "std": spread.get(name)}
+                if name in masks.EIGHT:
+                    del cell["std"]
+                texts.append(show(cell if name in means else None))
         rows.append(texts)
     columns = ["masks", "sum of gaps", *(TITLES[task] for task in masks.EIGHT), "other questions"]
-    columns += ["maze: bc", "bc_states", "rc", "rc_states"]
+    columns += ["maze: bc", *modes[1:]]
     caption = (
         "One set of weights, never finetuned; the same model and steps, other masks. DoorKey: gaps "
         "to the exact limit after training on 500 trajectories, and the mean gap over 1,000 "
         "questions that no row was trained on by name (`generality.py`). Medium maze, T=5, 8,000 "
-        "steps: mean returns of 1,000 fresh episodes. Means over seeds, ± standard deviation "
-        "(returns: standard error)."
+        f"steps: mean returns of 1,000 fresh episodes. Means over {count(found['seeds'])} at most, ± "
+        "standard deviation (returns: standard error)."
     )
-    return page(caption, markdown(columns, rows), "Made by `bash repro/masks.sh`.")
+    made = f"Made by `{found['command']}` in {found['core_minutes']:.0f} core-minutes."
+    return page(caption, markdown(columns, rows), made)

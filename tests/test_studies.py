@@ -32,11 +32,12 @@ def test_acting_writes_what_each_agent_earns(tmp_path, monkeypatch, network):
     acting.main()
     found = json.loads((tmp_path / "act.json").read_text())
     exact, model = (found["agents"][name] for name in ("exact", "dream"))
-    assert list(exact) == list(model) == ["bc", "2", "6", acting.FEASIBLE, acting.OWN]
-    earned = lambda agent, question, how: agent[question][how]["return"]["mean"]
-    assert earned(exact, acting.FEASIBLE, "most probable") == pytest.approx(found["optimum"])
-    assert earned(exact, acting.OWN, "most probable") == pytest.approx(found["optimum"])
-    assert earned(exact, "2", "sampled") == 2 != earned(model, "2", "sampled")
+    assert list(exact) == list(model) and list(exact["asked"]) == ["2", "6"]
+    for own in ("best_feasible_argmax", "best_feasible_sampled", "best", "best_sampled"):
+        assert exact[own] == pytest.approx(found["optimum"]) and model[own] < found["optimum"]
+    assert exact["asked"]["2"] == exact["asked_argmax"]["2"] == 2 != model["asked"]["2"]
+    assert model["waypoint_argmax"] < exact["waypoint_argmax"] and exact["goal_argmax"] == 1
+    assert 2.5 < found["demonstrator"] < 3.5
     assert list(found["plan"]["candidates"]) == ["1", "2"]
     assert (tmp_path / "act.png").stat().st_size > 10_000
     monkeypatch.setattr(acting, "agents", "exact")  # what the others had stays
