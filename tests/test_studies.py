@@ -7,10 +7,12 @@ import small
 import torch
 
 import acting
+import acting_maze2d
 import bayes
 import checkpoint
 import doorkey
 import generality
+import maze2d
 
 
 @pytest.fixture
@@ -44,6 +46,32 @@ def test_acting_writes_what_each_agent_earns(tmp_path, monkeypatch, network):
     monkeypatch.setattr(acting, "planner", "")
     acting.main()
     assert json.loads((tmp_path / "act.json").read_text())["agents"]["dream"] == model
+
+
+def test_acting_in_the_maze_writes_what_is_earned_and_how_near_a_place_is_reached(
+    tmp_path, monkeypatch
+):
+    factors = maze2d.make_dataset(1, seed=0).factors
+    config = dict(context=3, return_weight=1.0, head="gaussian")
+    network = small.build(config, factors)
+    folder = tmp_path / "runs" / "maze2d_medium" / "mine_s0"
+    folder.mkdir(parents=True)
+    trained = {"dataset": "maze2d-medium", "num_trajectories": 20, "data_seed": 0}
+    plain = checkpoint.to_plain(network) | {"config": trained, "iter": 0}
+    checkpoint.save(str(folder / "best.pt"), plain)
+    settings = dict(agents="mine", asked="0,1", episodes=3, candidates="1,2", plans=2)
+    settings |= dict(runs=str(tmp_path / "runs"))
+    settings |= dict(result=str(tmp_path / "act.json"), picture=str(tmp_path / "act.png"))
+    for name, value in settings.items():
+        monkeypatch.setattr(acting_maze2d, name, value)
+    acting_maze2d.main()
+    found = json.loads((tmp_path / "act.json").read_text())
+    mine = found["agents"]["mine"]
+    assert set(mine) == {"obeyed", "reached", "planned", "best"} and 0 < found["nearest"] < 10
+    assert mine["obeyed"]["first"]["0"] != mine["obeyed"]["first"]["1"]
+    assert 0 < mine["reached"]["moved"] < 0.1 and mine["reached"]["goal"] != mine["reached"]["bc"]
+    assert list(mine["planned"]) == ["1", "2"]
+    assert (tmp_path / "act.png").stat().st_size > 10_000
 
 
 def test_the_questions_of_generality_are_possible_and_hide_what_they_ask():
