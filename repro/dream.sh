@@ -6,6 +6,7 @@
 #   N=50 bash repro/dream.sh                # from 50, or 1000
 #   LARGE=1 bash repro/dream.sh             # the row dream_large: the small models of six seeds averaged,
 #                                           # 200,000 dreams, a larger student
+#   DREAMS=5000 SEEDS=0 bash repro/dream.sh # so many dreams, in results/dream_500.jsonl
 #   LIST=1 bash repro/dream.sh              # print the lines, run nothing
 #   SMOKE=1 bash repro/dream.sh             # everything tiny, one seed, into out/smoke
 #
@@ -15,21 +16,27 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 ROWS= # one row is all there is
 
 N=${N:-500} SEEDS=${SEEDS:-0 1 2 3 4 5}
-ROW=dream DREAMS=50000 STUDENT=
-if [ "${LARGE:-0}" = 1 ]; then
+ROW=dream WHERE=minigrid_$N STUDENT=
+if [ -n "${DREAMS:-}" ]; then
+  ROW=dream_$DREAMS WHERE=dream_$N
+elif [ "${LARGE:-0}" = 1 ]; then
   ROW=dream_large DREAMS=200000 STUDENT="--n_layer=4 --max_iters=16000 --eval_interval=2000"
 fi
-dreamers() { if [ "$ROW" = dream ]; then echo "$seed"; else echo 0 1 2 3 4 5; fi; } # their seeds
+DREAMS=${DREAMS:-50000}
 if [ -n "$TINY" ]; then DREAMS=200; fi
-FEW= RETURNS=
-if [ "$N" = 50 ]; then # a policy knows 50 by heart soon; to add up takes longer to learn
-  FEW="--steps_times=0.4" RETURNS="--max_iters=4000 --dropout=0.2"
+POLICY= DYNAMICS= RETURNS=
+if [ "$N" = 50 ]; then # a policy knows 50 by heart soon; to add up, and what a wall is, takes longer
+  POLICY="--steps_times=0.4" RETURNS="--max_iters=4000 --dropout=0.2"
+  DYNAMICS="--max_iters=4000 --learning_rate=2e-3 --weight_decay=2"
 fi
+dreamers() { # the seeds of the small models; of 50, each has learnt something else
+  if [ "$ROW" = dream_large ] || [ "$N" = 50 ]; then echo 0 1 2 3 4 5; else echo "$seed"; fi
+}
 DREAM_RUNS=$RUNS/dream_$N
 student() { run "$ROW" config/minigrid_dream.py $STUDENT --dreams="$DREAM_RUNS/${ROW}_s$seed.npz"; }
 
 # those seeds whose last line is still to be made
-STUDY=minigrid_$N EVERY="--num_trajectories=$N"
+STUDY=$WHERE EVERY="--num_trajectories=$N"
 waking=$SEEDS SEEDS=
 for seed in $waking; do
   student
@@ -40,8 +47,8 @@ done
 # 1. the small models
 STUDY=dream_$N EVERY="--num_trajectories=$N --checkpoint"
 for seed in $(for seed in $SEEDS; do dreamers; done | xargs -n 1 | sort -nu); do
-  run policy config/minigrid_bc.py $FEW
-  run dynamics config/minigrid_forward.py
+  run policy config/minigrid_bc.py $POLICY
+  run dynamics config/minigrid_forward.py $DYNAMICS
   run returns config/dream_returns.py --tasks=return_backup $RETURNS
 done
 run_all
@@ -54,16 +61,18 @@ for seed in $SEEDS; do
     dynamics=$dynamics,$DREAM_RUNS/dynamics_s$one
     returns=$returns,$DREAM_RUNS/returns_s$one
   done
-  line "test $out -nt $DREAM_RUNS/returns_s$one/best.pt || python dream.py --policy=${policies#,}" \
-    "--dynamics=${dynamics#,} --returns=${returns#,} --n=$DREAMS --seed=$seed --out=$out"
+  models=$policies$dynamics$returns
+  line "test -f $out && test -z \"\$(find ${models//,/ } -name best.pt -newer $out)\" ||" \
+    "python dream.py --policy=${policies#,} --dynamics=${dynamics#,} --returns=${returns#,}" \
+    "--n=$DREAMS --seed=$seed --out=$out"
 done
 run_all
 
 # 3. the model that is trained on them
-STUDY=minigrid_$N EVERY="--num_trajectories=$N"
+STUDY=$WHERE EVERY="--num_trajectories=$N"
 for seed in $SEEDS; do
   student
 done
 run_all
-draw "$STUDY"
+if [ "$WHERE" = "minigrid_$N" ]; then draw "$STUDY"; fi
 exit "$failed"

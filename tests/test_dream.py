@@ -634,7 +634,8 @@ def script(tmp_path_factory):
     [
         ("SMOKE=1", 5, True),
         ("", 30, False),
-        ("SEEDS=3 N=50 ROWS=random", 5, False),
+        ("SEEDS=3 N=50 ROWS=random", 20, False),  # of six dreamers
+        ("SEEDS=1 DREAMS=5000", 5, False),
         ("SEEDS='0 1' LARGE=1", 22, False),
     ],
 )
@@ -648,7 +649,7 @@ def test_every_line_of_the_script_is_accepted(variables, number, smoke, script, 
         words = shlex.split(line)
         if words[0] == "test":
             check_dream_line(words, made, smoke)
-            dreamt.add(words[1])
+            dreamt.add(words[2])
             continue
         assert words[:2] == ["python", "repro/run.py"]
         own, _ = study.split(words[2:])
@@ -667,11 +668,13 @@ def test_every_line_of_the_script_is_accepted(variables, number, smoke, script, 
 
 def check_dream_line(words, made, smoke):
     """Assert that a line makes dreams with runs that were made before, all of the same data."""
-    assert words[2] == "-nt" and words[4:7] == ["||", "python", "dream.py"]
-    settings = configurator.override(configurator.configurable(vars(dream)), words[7:])
-    assert (
-        settings["out"] == words[1] and words[3] == f"{settings['returns'].split(',')[-1]}/best.pt"
-    )
+    out, newer, command = words[2], words[6], words[8:]
+    assert words[:2] == ["test", "-f"] and words[3:6] == ["&&", "test", "-z"] and words[7] == "||"
+    assert command[:2] == ["python", "dream.py"] and f"-newer {out}" in newer
+    settings = configurator.override(configurator.configurable(vars(dream)), command[2:])
+    assert settings["out"] == out
+    for name in ("policy", "dynamics", "returns"):
+        assert set(settings[name].split(",")) <= set(newer.split())
     sources = set()
     for name, group in zip(("policy", "dynamics", "returns"), ("ACTION", "STATE", "RETURN")):
         configs = [made[run] for run in settings[name].split(",")]
