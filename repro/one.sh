@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# One set of weights that drives: random masks and the two questions of control, never finetuned. Adds
-# the row `unimask_one` to the table of maze2d.sh.
+# One set of weights, never finetuned. DoorKey: random masks and the eight tasks, the row `one` of
+# minigrid.sh's heatmap. Maze2D: random masks and the two questions of control, the row `unimask_one`
+# of maze2d.sh's table.
 #
-#   bash repro/one.sh                       # medium maze, 3 seeds: 30 minutes a run on one core
-#   MAZE=umaze SEEDS=0 CONTEXTS=5 bash repro/one.sh
+#   bash repro/one.sh                       # DoorKey, 6 seeds; the medium maze, 3 seeds
+#   WORLDS=doorkey SEEDS=0 bash repro/one.sh
+#   WORLDS=maze2d MAZE=umaze SEEDS=0 CONTEXTS=5 bash repro/one.sh
 #   LIST=1 bash repro/one.sh                # print the lines, run nothing
 #   SMOKE=1 bash repro/one.sh               # everything tiny, one seed, T=5, into out/smoke
 #
@@ -11,19 +13,26 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-MAZE=${MAZE:-medium} SEEDS=${SEEDS:-0 1 2} CONTEXTS=${CONTEXTS:-5 10}
-STUDY=maze2d_$MAZE
-EVERY="--dataset=maze2d-$MAZE"
-if [ -n "$TINY" ]; then TINY="$TINY --eval_rollouts=4"; fi
+WORLDS=${WORLDS:-doorkey maze2d} N=${N:-500} MAZE=${MAZE:-medium} CONTEXTS=${CONTEXTS:-5 10}
 
-for seed in $SEEDS; do
-  for T in $CONTEXTS; do
-    STEPS=
-    if [ "$T" = 10 ]; then STEPS="--max_iters=24000"; fi # a step takes half as long again
-    run "unimask_one_T$T" config/maze2d_one.py --context="$T" $STEPS
-  done
+for world in $WORLDS; do
+  case "$world" in
+    doorkey)
+      STUDY=minigrid_$N EVERY="--num_trajectories=$N"
+      for seed in ${SEEDS:-0 1 2 3 4 5}; do
+        run one config/minigrid_one.py
+      done ;;
+    maze2d)
+      STUDY=maze2d_$MAZE EVERY="--dataset=maze2d-$MAZE ${TINY:+--eval_rollouts=4}"
+      for seed in ${SEEDS:-0 1 2}; do
+        for T in $CONTEXTS; do
+          STEPS=
+          if [ "$T" = 10 ]; then STEPS="--max_iters=24000"; fi # a step takes half as long again
+          run "unimask_one_T$T" config/maze2d_one.py --context="$T" $STEPS
+        done
+      done ;;
+  esac
+  run_all
+  draw "$STUDY"
 done
-
-run_all
-draw "$STUDY"
 exit "$failed"

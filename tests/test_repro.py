@@ -34,7 +34,7 @@ COMMITTED = (  # the commands that made what is committed: the number of lines
     ("FRACTION=0.1 PAPER=1 SEEDS=0 bash minigrid.sh", 22),
     ("bash curve.sh", 15),
     ("bash maze2d.sh", 90),
-    ("SEEDS=0 bash one.sh", 2),
+    ("WORLDS=maze2d SEEDS=0 bash one.sh", 2),
     (f"MAZE=umaze {OTHER}", 6),
     (f"MAZE=large {OTHER}", 6),
     ("FRACTION=0.002 PAPER=1 SEEDS=0 bash maze2d.sh", 30),
