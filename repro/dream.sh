@@ -25,9 +25,10 @@ fi
 DREAMS=${DREAMS:-50000}
 if [ -n "$TINY" ]; then DREAMS=200; fi
 POLICY= DYNAMICS= RETURNS=
-if [ "$N" = 50 ]; then # a policy knows 50 by heart soon; to add up, and what a wall is, takes longer
-  POLICY="--steps_times=0.4" RETURNS="--max_iters=4000 --dropout=0.2"
-  DYNAMICS="--max_iters=4000 --learning_rate=2e-3 --weight_decay=2"
+if [ "$N" = 50 ]; then # they are soon known by heart: strong weight decay, and more steps for that
+  POLICY="--learning_rate=2e-3 --weight_decay=3"
+  DYNAMICS="--learning_rate=2e-3 --weight_decay=2 --max_iters=4000"
+  RETURNS="--dropout=0.2 --max_iters=4000"
 fi
 dreamers() { # the seeds of the small models; of 50, each has learnt something else
   if [ "$ROW" = dream_large ] || [ "$N" = 50 ]; then echo 0 1 2 3 4 5; else echo "$seed"; fi
