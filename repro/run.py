@@ -6,7 +6,7 @@ Adds one line of JSON to repro/results/minigrid_500.jsonl: the command, seed, se
 minutes, results, and the log of training. Flags that are not settings of this script go to
 train.py. If the study has a line of this row and seed, made with the same settings, there is
 nothing to do. One that was made with others is replaced. An interrupted run goes on from its last
-checkpoint. The paths of results and runs count from the repository's root.
+checkpoint, unless its dreams were made anew since. Paths count from the repository's root.
 Read next: minigrid.sh, for the lines of a study; measure.py; figures.py.
 """
 
@@ -194,7 +194,9 @@ def train(arguments, config, wanted, lock):
     state_file, saved = out / "run.json", out / "ckpt.pt"
     if state_file.exists() and saved.exists():
         state = json.loads(state_file.read_text(encoding="utf-8"))
-        resume = state["settings"] == wanted
+        dreams = Path(config["dreams"] or ROOT)
+        dreamt_anew = dreams.is_file() and dreams.stat().st_mtime > saved.stat().st_mtime
+        resume = state["settings"] == wanted and not dreamt_anew
         if resume:  # what the last session did after its last checkpoint is lost, and not counted
             earlier = state["minutes"] + max(0.0, saved.stat().st_mtime - state["began"]) / 60
     state = {"settings": wanted, "minutes": earlier, "began": time.time()}
