@@ -16,10 +16,12 @@ import os
 import zipfile
 from dataclasses import asdict
 
+import numpy as np
 import torch
 
 import configurator
-from data import Factor
+from data import Factor, check_context
+from masks import expand
 from model import ModelConfig, build
 
 try:
@@ -125,6 +127,32 @@ def from_plain(saved):
     if not all(p.isfinite().all() for p in network.parameters()):
         raise ValueError("its weights are not finite (NaN or infinity)")
     return network
+
+
+def check_fit(network, trajectories, dataset):
+    """Raise ValueError unless a model can be asked about trajectories, by factors and lengths."""
+    theirs, ours = ([(f.name, f.group, f.kind, f.size) for f in x.factors]
+                    for x in (trajectories, network))  # fmt: skip
+    if theirs != ours:
+        raise ValueError(f"the model was trained on other factors than {dataset} has")
+    check_context(trajectories, network.config.context)
+    for f in network.factors if network.config.tanh_actions else ():
+        if f.group == "ACTION" and np.abs(trajectories.values[f.name]).max() > 1:
+            raise ValueError(f"tanh_actions=True, and {dataset} has an {f.name} beyond [-1, 1]")
+    longest, most = trajectories.lengths.max(), network.config.max_timestep
+    if network.config.positions == "timestep" and longest > most:
+        counts = f"positions='timestep' counts to max_timestep={most}"
+        raise ValueError(f"{counts}, and {dataset} has trajectories of {longest} timesteps")
+
+
+def check_asked(network, asked):
+    """Raise ValueError if a task asks for nothing that the model predicts."""
+    for task, (_, _, predict) in asked.items():
+        predict = expand(predict, network.factors)
+        if not any(predict[f.name].any() for f in network.predicted):
+            able = ", ".join(f.name for f in network.predicted) or "nothing"
+            text = f"{task} asks for what this model does not predict"
+            raise ValueError(f"{text}: it predicts {able}")
 
 
 # --------------------------------------------------------------------------------------------------

@@ -212,7 +212,7 @@ def normalise(trajectories):
     """
     factors = []
     for factor in trajectories.factors:
-        if factor.kind == "continuous":
+        if factor.kind == "continuous" and not factor.std:
             some = trajectories[:: 1 + trajectories.values[factor.name].size // LARGE]
             values, valid = some.values[factor.name], some.valid()
             mean, std, step_std = np.zeros(factor.size), np.ones(factor.size), np.ones(factor.size)

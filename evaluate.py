@@ -212,32 +212,6 @@ def chosen_tasks(text, model_type, world="", trained="", context=10):
     return found
 
 
-def check_fit(network, trajectories, dataset):
-    """Raise ValueError unless a model can be asked about trajectories, by factors and lengths."""
-    theirs, ours = ([(f.name, f.group, f.kind, f.size) for f in x.factors]
-                    for x in (trajectories, network))  # fmt: skip
-    if theirs != ours:
-        raise ValueError(f"the model was trained on other factors than {dataset} has")
-    data.check_context(trajectories, network.config.context)
-    for f in network.factors if network.config.tanh_actions else ():
-        if f.group == "ACTION" and np.abs(trajectories.values[f.name]).max() > 1:
-            raise ValueError(f"tanh_actions=True, and {dataset} has an {f.name} beyond [-1, 1]")
-    longest, most = trajectories.lengths.max(), network.config.max_timestep
-    if network.config.positions == "timestep" and longest > most:
-        counts = f"positions='timestep' counts to max_timestep={most}"
-        raise ValueError(f"{counts}, and {dataset} has trajectories of {longest} timesteps")
-
-
-def check_asked(network, asked):
-    """Raise ValueError if a task asks for nothing that the model predicts."""
-    for task, (_, _, predict) in asked.items():
-        predict = masks.expand(predict, network.factors)
-        if not any(predict[f.name].any() for f in network.predicted):
-            able = ", ".join(f.name for f in network.predicted) or "nothing"
-            text = f"{task} asks for what this model does not predict"
-            raise ValueError(f"{text}: it predicts {able}")
-
-
 def save_json(path, content):
     """Write beside and rename, so that a reader never sees half a file."""
     with configurator.whole_file(path) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
@@ -254,14 +228,14 @@ def main():
     trained = checkpoint.settings(out_dir)
     dataset = trained["dataset"]
     trajectories = worlds.evaluation_set(*worlds.source_of(trained), split)
-    check_fit(network, trajectories, dataset)
+    checkpoint.check_fit(network, trajectories, dataset)
     sizes = sum(f.size for f in network.factors)
     needed = 4 * sequences * network.config.context * sizes
     configurator.check_memory(needed, f"sequences={sequences}")
     kind, context = network.config.model_type, network.config.context
     names = chosen_tasks(tasks, kind, trajectories.world, trained.get("task"), context)
     asked = questions(trajectories, names, sequences, context, seed)
-    check_asked(network, asked)
+    checkpoint.check_asked(network, asked)
     results = losses(network, asked, limits(trajectories, asked, kind))
     print(table(results, published_row() if dataset == "doorkey" else None))
     if leaks(results):

@@ -209,8 +209,8 @@ def span(batch, a=None, b=None):
         length = batch.index(1, batch.T)
         a = (batch.probability() * (batch.T - length + 1)).long()
         a, b = a[:, None], (a + length)[:, None]
-    elif not 0 <= a < b <= batch.T:
-        fits = f"it needs 0 <= a < b <= {batch.T}"
+    elif not 0 <= a <= b <= batch.T or b == 0:
+        fits = f"it needs 0 <= a <= b <= {batch.T}, and b > 0"
         raise ValueError(f"span({a},{b}) does not fit a context of {batch.T}: {fits}")
     t = batch.steps()
     states, actions = (t >= a) & (t < b), (t >= a - 1) & (t < b)
@@ -226,6 +226,8 @@ TASKS = {
     # control: what now?
     "behavior_cloning": control,
     "reward_conditioned": partial(control, first_return=True),
+    "behavior_cloning_last": lambda batch: control(batch, batch.index(batch.T, batch.T)),
+    "reward_conditioned_last": lambda batch: control(batch, batch.index(batch.T, batch.T), True),
     "behavior_cloning_states": partial(control, past_actions=False),
     "reward_conditioned_states": partial(control, first_return=True, past_actions=False),
     "goal_conditioned": goal_conditioned,
@@ -334,15 +336,16 @@ def shares(task, predict, factors):
     return counts
 
 
-RETURN_MODES = ("hidden", "first", "all", "first_half", "all_half", "unchanged")
+RETURN_MODES = ("hidden", "first", "all", "first_half", "all_half", "with_state", "unchanged")
 
 
 def set_returns(see, mode, batch):
-    """Set which returns-to-go are seen. first: at t=0 only; *_half: in half of the sequences."""
+    """Set which returns-to-go are seen: at t=0, with every state, ...; *_half: in half of the rows."""
     configurator.check({"returns": mode}, {"returns": RETURN_MODES})
     if mode == "unchanged":
         return see
-    shown = batch.steps() == 0 if mode.startswith("first") else mode.startswith("all")
+    choices = {"hidden": False, "first": batch.steps() == 0, "with_state": see[..., STATE]}
+    shown = choices.get(mode.removesuffix("_half"), True)
     if mode.endswith("_half"):
         shown = shown & (batch.uniform(batch.B, 1) < 0.5)
     see = see.clone()

@@ -24,6 +24,7 @@ import functools
 import os
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
@@ -242,11 +243,12 @@ def _next_cell(maze):
     return table
 
 
-def make_dataset(n, seed, maze="medium", noise=0.5):
+def make_dataset(n, seed, maze="medium", noise=0.5, raw=False):
     """n demonstrations of 200 steps as data.Trajectories; 1,000 take about 2 seconds.
 
     seed: an int, or several. noise: the standard deviation of what is added to the demonstrator's
-    actions before they are clipped to [-1, 1]; 0 gives the noise-free expert.
+    actions before they are clipped to [-1, 1]; 0 gives the noise-free expert. raw: the factors say
+    that nothing is to be normalised, and time is to count in 1,000 steps, as published.
     Factors of 2 numbers: position and goal (metres), action, and return_to_go (the rewards from t
     to the end, and t / 200). extras: start_velocity (n, 2), needed to replay an episode.
     Raises ValueError for an unknown maze, n < 1 or seed < 0. Source: arXiv 2211.10869.
@@ -259,6 +261,10 @@ def make_dataset(n, seed, maze="medium", noise=0.5):
     extras = {"start_velocity": env.qvel.astype(np.float32)}
     groups = {"position": "STATE", "goal": "STATE", "action": "ACTION", "return_to_go": "RETURN"}
     factors = [Factor(name, group, "continuous", 2) for name, group in groups.items()]
+    if raw:
+        std = dict.fromkeys(groups, (1.0, 1.0)) | {"return_to_go": (1.0, 1000 / HORIZON)}
+        plain = {"mean": (0.0, 0.0), "step_std": (1.0, 1.0)}
+        factors = [replace(f, std=std[f.name], **plain) for f in factors]
     position, goal, action, to_go = np.zeros((4, n, HORIZON, 2))
     for t in range(HORIZON):
         noisy = demonstrator.act(env.qpos, env.qvel) + noise * generator.standard_normal((n, 2))

@@ -39,6 +39,8 @@ class ModelConfig:
     positions: str = "sinusoidal"
     max_timestep: int = 1000
     norm: str = "post"
+    embedding: str = "relu"
+    init_range: float = 0.0
     fourier_features: int = 0
     differences: bool = False
     tanh_actions: bool = False
@@ -48,8 +50,7 @@ class ModelConfig:
     def __post_init__(self):
         configurator.check(asdict(self), ALLOWED)
         if self.model_type != "nn" and self.n_embd % self.n_head:
-            n_embd, n_head = self.n_embd, self.n_head
-            raise ValueError(f"n_embd={n_embd} must be a multiple of n_head={n_head}")
+            raise ValueError(f"n_embd={self.n_embd} must be a multiple of n_head={self.n_head}")
         if self.n_embd % 2:
             raise ValueError(f"n_embd={self.n_embd} must be even: positions are sine and cosine")
 
@@ -60,6 +61,8 @@ ALLOWED = {
     "hidden": ("flag", "zero"),
     "positions": ("sinusoidal", "learned", "timestep"),
     "norm": ("post", "pre"),
+    "embedding": ("relu", "norm"),
+    "init_range": (0, math.inf),
     "head": ("mean", "median", "gaussian"),
     "dropout": (0, 1),
     "n_layer": (0, math.inf),
@@ -73,10 +76,7 @@ ALLOWED = {
 
 
 class Dropout(nn.Module):
-    """nn.Dropout, with a random byte for each entry on a CPU: p is then rounded to 1/256.
-
-    That takes a third of nn.Dropout's time there, and 10% off a training step.
-    """
+    """nn.Dropout, by a random byte an entry on a CPU (p is rounded to 1/256): 10% off a step."""
 
     def __init__(self, p):
         super().__init__()
@@ -244,6 +244,7 @@ class Transformer(nn.Module):
         self.features = nn.ModuleList([Features(token, config) for token in tokens])
         widths = [features.width for features in self.features]
         self.embedding = nn.ModuleList([nn.Linear(width, config.n_embd) for width in widths])
+        self.embedding_norm = nn.LayerNorm(config.n_embd) if config.embedding == "norm" else None
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
         self.norm = nn.LayerNorm(config.n_embd) if config.norm == "pre" else nn.Identity()
@@ -257,12 +258,16 @@ class Transformer(nn.Module):
         self.predicted = [f for token in self.asked for f in token]
         sizes = [sum(output_sizes(token, config)) for token in self.asked]
         self.heads = nn.ModuleList([nn.Linear(config.n_embd, n) for n in sizes if n])
+        for layer in (*self.embedding, *self.heads) if config.init_range else ():
+            nn.init.uniform_(layer.weight, -config.init_range, config.init_range)
+            nn.init.zeros_(layer.bias)
         places = config.context * len(tokens)
         if config.positions == "sinusoidal":
             self.register_buffer("position", sinusoidal(places, config.n_embd), persistent=False)
         else:  # a learned row for each place in the window, or each timestep of an episode
             places = config.max_timestep if config.positions == "timestep" else places
-            self.position = nn.Parameter(torch.randn(places, config.n_embd))
+            gpt = config.embedding == "norm" and config.positions == "learned"
+            self.position = nn.Parameter((0.02 if gpt else 1) * torch.randn(places, config.n_embd))
 
     def forward(self, values, see, at=None):
         """{factor: (B, T, classes or k)}, or (B, 1, ...) with `at`.
@@ -275,18 +280,18 @@ class Transformer(nn.Module):
         see = expand(see, self.factors)
         B, T = see[self.factors[0].name].shape
         if T > self.config.context:
-            limit = f"the model's context of {self.config.context}"
-            raise ValueError(f"a window of {T} steps is longer than {limit}")
+            raise ValueError(f"a window of {T} steps exceeds the context of {self.config.context}")
         # Input: a token for each timestep (or for each part of it). As published it is rectified,
         # and scaled to the size of the positions, which would drown it otherwise.
-        tokens = [F.relu(embed(f(values, see))) for f, embed in zip(self.features, self.embedding)]
+        tokens = [embed(f(values, see)) for f, embed in zip(self.features, self.embedding)]
         x = torch.stack(tokens, dim=2).flatten(1, 2)  # (B, T * tokens, d)
         number = torch.arange(x.shape[1], device=x.device)  # (T * tokens,)
         place = number
         if self.config.positions == "timestep":  # what is later than the table shares its last row
             timestep = values["timestep"].clamp(max=self.config.max_timestep - 1)  # (B, T)
             place = timestep.repeat_interleave(len(tokens), dim=1)  # (B, T * tokens)
-        x = self.dropout(x * math.sqrt(self.config.n_embd) + self.position[place])
+        x = self.embedding_norm(x) if self.embedding_norm else F.relu(x) * math.sqrt(x.shape[-1])
+        x = self.dropout(x + self.position[place])
         # Which tokens are decoded: those that predict something, at the wanted timesteps.
         decoding = [g for g, factors in enumerate(self.asked) if factors]
         rows = number.view(T, -1)[:, decoding].expand(B, -1, -1)  # (B, T, tokens that predict)
@@ -328,8 +333,7 @@ class FeedForwardNet(nn.Module):
         features = self.features(values, expand(see, self.factors))  # (B, T, width)
         B, T, _ = features.shape
         if T != self.config.context:
-            needs = f"windows of exactly {self.config.context} steps, not {T}"
-            raise ValueError(f"the feed-forward net needs {needs}")
+            raise ValueError(f"this net needs exactly {self.config.context} steps, not {T}")
         x = self.layers(features.flatten(1)).view(B, T, -1)
         return split_outputs(take(x, at), self.predicted, self.config)
 

@@ -33,6 +33,7 @@ SHOWN = {  # what page/model.js can compute
     "model_type": "unimask",
     "layout": "timestep",
     "hidden": "flag",
+    "embedding": "relu",
     "context": doorkey.LENGTH,
 }
 

@@ -304,7 +304,7 @@ def main():
     T, sizes = network.config.context + horizon, sum(f.size for f in network.factors)
     configurator.check_memory(4 * samples * T * sizes, f"samples={samples} of {T} timesteps")
     held_out = worlds.evaluation_set(*source, split)
-    evaluate.check_fit(network, held_out, trained["dataset"])
+    checkpoint.check_fit(network, held_out, trained["dataset"])
     window, facts = one_window(held_out, network.config.context), worlds.WORLDS.get(held_out.world)
     generator = torch.Generator().manual_seed(seed)
     asked = query(window, network.factors, see, predict, task, given, generator, network.predicted)

@@ -47,7 +47,7 @@ eval_tasks = ""  # e.g. "past,future"; empty: the paper's eight and the trained 
 eval_sequences = 1000  # validation sequences for each task
 eval_rollouts = 0  # episodes to play at each evaluation (needed by keep_best="return")
 eval_modes = "bc,bc_states"  # how to play them: rollout.MODES
-keep_best = "loss"  # lowest over best_tasks; "return": highest of the rollouts; "none": no best.pt
+keep_best = "loss"  # lowest over best_tasks; highest "return" or "return_sum" of modes; or "none"
 best_tasks = ""  # tasks whose summed validation loss chooses; empty: the trained ones
 wandb_log = False  # log to Weights & Biases as well (pip install wandb)
 wandb_project = "unimask"
@@ -60,6 +60,7 @@ data_seed = 0
 # what is hidden
 task = "random"  # a name in masks.TASKS, "all", or a mixture "a+b"
 returns = "unchanged"  # which returns-to-go are shown: masks.RETURN_MODES
+by_turns = False  # each batch has one task of a mixture, at evenly spread timesteps, as published
 factor_hiding = 0.0  # probability of hiding each factor of a visible token on its own
 state_weight = 1.0  # of the state factors' losses
 action_weight = 1.0
@@ -77,6 +78,8 @@ hidden = "flag"  # what stands for a hidden entry: a learned "flag", or "zero" a
 positions = "sinusoidal"  # or "learned", or "timestep": learned, counted from the episode's start
 max_timestep = 1000  # timesteps that positions="timestep" can tell apart
 norm = "post"  # layer norm after each part of a block, as published, or "pre": before it
+embedding = "relu"  # tokens are rectified and scaled, or have a layer "norm", as in Decision-GPT
+init_range = 0.0  # input and output layers start within it (published: 0.1); 0: as PyTorch does
 fourier_features = 0  # frequencies of sine and cosine inputs, for continuous states
 differences = False  # changes of continuous states since the timestep before, as inputs
 tanh_actions = False  # squash continuous actions into [-1, 1]
@@ -111,7 +114,7 @@ ALLOWED = {
     "warmup_iters": SOME, "weight_decay": SOME, "grad_clip": SOME,
     "factor_hiding": (0, 1), "ema": (0, 1), "threads": (0, 1025),
     "seed": (0, 2**63), "data_seed": (0, 2**63),
-    "keep_best": ("loss", "return", "none"), "dtype": ("float32", "bfloat16"),
+    "keep_best": ("loss", "return", "return_sum", "none"), "dtype": ("float32", "bfloat16"),
     "returns": masks.RETURN_MODES,
 }  # fmt: skip
 
@@ -135,8 +138,8 @@ def check_settings():
         raise ValueError("out_dir is empty: it names the folder to write to")
     if init_from != "resume":
         checkpoint.claim(out_dir, overwrite, source)
-    if keep_best == "return" and not eval_rollouts:
-        raise ValueError("keep_best='return' needs eval_rollouts, the episodes of an evaluation")
+    if keep_best.startswith("return") and not eval_rollouts:
+        raise ValueError(f"keep_best={keep_best!r} needs eval_rollouts, the episodes to play")
     if fresh and dreams:
         raise ValueError("fresh trajectories, or dreams: train on one or the other")
     if fresh:
@@ -204,8 +207,8 @@ elif init_from == "resume":
 else:
     start["model_config"]["dropout"] = dropout
     network = checkpoint.from_plain(start)
-evaluate.check_fit(network, train, dreams or dataset)
-evaluate.check_fit(network, validation, dreams or dataset)
+checkpoint.check_fit(network, train, dreams or dataset)
+checkpoint.check_fit(network, validation, dreams or dataset)
 network.to(device).train()
 factors = network.factors
 of_group = {"STATE": state_weight, "ACTION": action_weight, "RETURN": return_weight}
@@ -230,8 +233,9 @@ if not set(choosing) <= set(tasks):
 mask_seed = evaluate.VALIDATION_SEED
 questions = evaluate.questions(validation, tasks, eval_sequences, context, mask_seed)
 for tasks_asked in questions, evaluate.questions(validation, masks.parse(task), 100, context, 0):
-    evaluate.check_asked(network, tasks_asked)
+    checkpoint.check_asked(network, tasks_asked)
 limits = evaluate.limits(validation, questions, model_type)
+turns = list(masks.parse(task)) if by_turns else [task]  # what step after step is trained on
 
 
 # ---- a step --------------------------------------------------------------------------------------
@@ -248,7 +252,8 @@ def get_batch(it):
         made = worlds.make(dataset, batch_size, [seed, it, data_seed])
         source = made.tensors(device), torch.as_tensor(made.lengths, device=device)
     batch = data.sample_windows(*source, batch_size, context, generator)
-    see, predict = masks.draw(task, batch_size, context, generator, returns=returns)
+    asked = turns[it % len(turns)]
+    see, predict = masks.draw(asked, batch_size, context, generator, by_turns, returns)
     if factor_hiding:
         see, predict = masks.hide_factors(see, predict, factors, factor_hiding, generator)
     return batch, see, predict
@@ -286,11 +291,12 @@ def train_step(it):
         group["lr"] = lr_at(it)
     # What happened, what of it is shown, and what is asked. batch: {factor: (B, T) or (B, T, k)}
     batch, see, predict = get_batch(it)  # see, predict: (B, T, 3)
-    shares = masks.shares(task, predict, factors)  # {factor: (B, T)} what each counts in the loss
+    asked = turns[it % len(turns)]
+    shares = masks.shares(asked, predict, factors)  # {factor: (B, T)} what each counts in the loss
     if world_size > 1:
         batch, see, predict, shares = map(own_rows, (batch, see, predict, shares))
     # A task that asks about one timestep needs no other computed: which one it is.
-    at = masks.wanted_timestep(task, predict)  # (B,), or None for all
+    at = masks.wanted_timestep(asked, predict)  # (B,), or None for all
     with autocast:
         outputs = forward(batch, see, at)  # {factor: logits (B, T, classes) or means (B, T, k)}
         loss, _ = model.loss(network, outputs, batch, shares, at, weights)
@@ -327,6 +333,7 @@ def evaluate_and_save(it):
             earned = {mode: measures["return"]["mean"] for mode, measures in played.items()}
             row |= {f"return_{mode}": x for mode, x in earned.items()}
             score = max(earned.values()) if keep_best == "return" else score
+            score = sum(earned.values()) if keep_best == "return_sum" else score
         network.train()
     check_finite(it, *row.values())
     rows.append(row)

@@ -65,8 +65,8 @@ def doorkey_world(size):
     return World(make, **counts, environment=environment, valid=valid, **exact)
 
 
-def maze_world(maze):
-    make = functools.partial(maze2d.make_dataset, maze=maze)
+def maze_world(maze, raw=False):
+    make = functools.partial(maze2d.make_dataset, maze=maze, raw=raw)
     environment = lambda n, seed: maze2d.Maze2D(maze, n, seed, torch.get_num_threads())
     tasks = "behavior_cloning_states", "reward_conditioned_states"
     counts = {"total": 1000, "validation": 30, "test": 100}
@@ -82,6 +82,7 @@ WORLDS = {
     "maze2d-medium": maze_world("medium"),
     "maze2d-large": maze_world("large"),
 }
+WORLDS |= {f"maze2d-{maze}-raw": maze_world(maze, raw=True) for maze in maze2d.MAZES}  # as published
 
 
 def find(name):

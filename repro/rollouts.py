@@ -69,7 +69,7 @@ def main():
     dataset = trained["dataset"]
     if not dataset.startswith("maze2d-"):
         raise ValueError(f"{out_dir} was trained on {dataset}, which is no maze")
-    maze, rewards = dataset.removeprefix("maze2d-"), {}
+    maze, rewards = dataset.removeprefix("maze2d-").removesuffix("-raw"), {}
     train, _ = worlds.train_and_validation(
         dataset, trained["num_trajectories"], trained["data_seed"]
     )

@@ -15,26 +15,27 @@ VALUES = {
     "positions": ("sinusoidal", "learned", "timestep"),
     "hidden": ("flag", "zero"),
     "norm": ("post", "pre"),
+    "embedding": ("relu", "norm"),
 }
 # Not every combination, but every pair of two settings' values meets somewhere (a test says so).
 UNIMASK = (
-    ("timestep", "sinusoidal", "zero", "post"),
-    ("timestep", "learned", "flag", "pre"),
-    ("timestep", "timestep", "zero", "post"),
-    ("factor", "sinusoidal", "flag", "post"),
-    ("factor", "learned", "zero", "post"),
-    ("factor", "timestep", "flag", "pre"),
-    ("entry", "sinusoidal", "zero", "pre"),
-    ("entry", "learned", "flag", "post"),
-    ("entry", "timestep", "zero", "post"),
+    ("timestep", "sinusoidal", "zero", "post", "relu"),
+    ("timestep", "learned", "flag", "pre", "norm"),
+    ("timestep", "timestep", "zero", "post", "norm"),
+    ("factor", "sinusoidal", "flag", "post", "relu"),
+    ("factor", "learned", "zero", "post", "norm"),
+    ("factor", "timestep", "flag", "pre", "relu"),
+    ("entry", "sinusoidal", "zero", "pre", "norm"),
+    ("entry", "learned", "flag", "post", "relu"),
+    ("entry", "timestep", "zero", "post", "relu"),
 )
 DECISION_GPT = (
-    ("sinusoidal", "flag", "post"),
-    ("sinusoidal", "zero", "pre"),
-    ("learned", "flag", "pre"),
-    ("learned", "zero", "post"),
-    ("timestep", "flag", "post"),
-    ("timestep", "zero", "pre"),
+    ("sinusoidal", "flag", "post", "relu"),
+    ("sinusoidal", "zero", "pre", "norm"),
+    ("learned", "flag", "pre", "norm"),
+    ("learned", "zero", "post", "relu"),
+    ("timestep", "flag", "post", "norm"),
+    ("timestep", "zero", "pre", "relu"),
 )
 KINDS = ("unimask", "dt", "nn")
 RICH = dict(fourier_features=3, differences=True, tanh_actions=True)

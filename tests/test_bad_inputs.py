@@ -45,7 +45,7 @@ SETTINGS = {  # command: words that its one line must hold
     "train.py --eval_tasks=past --best_tasks=future": ["best_tasks", "future"],
     "train.py --eval_tasks=span(0,99)": ["span(0,99)"],
     "train.py --task=span(0,99)": ["span(0,99)"],
-    "train.py --task=span(5,5)": ["span(5,5)"],
+    "train.py --task=span(0,0)": ["span(0,0)"],
     "train.py --context=11": ["11", "10"],
     "train.py --context=1 --task=goal_conditioned": ["1", "short"],
     "train.py --n_head=3": ["n_head", "3"],

@@ -247,11 +247,17 @@ TOKENS = {  # the factors of each token, and which of them it predicts
 }
 
 
-@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("norm, embedding", [("post", "relu"), ("pre", "relu"), ("pre", "norm")])
 @pytest.mark.parametrize("layout", TOKENS)
-def test_the_model_agrees_with_one_made_of_pytorch_s_modules(layout, norm, doorkey_data, generator):
-    """One-hot classes -> linear -> ReLU -> x sqrt(d) + sinusoid -> encoder -> linear."""
+def test_the_model_agrees_with_one_made_of_pytorch_s_modules(
+    layout, norm, embedding, doorkey_data, generator
+):
+    """One-hot classes -> linear -> ReLU -> x sqrt(d) + sinusoid -> encoder -> linear.
+
+    Decision-GPT's: -> linear -> LayerNorm + learned positions -> encoder -> linear.
+    """
     settings = dict(zip(("model_type", "layout"), layout.split("-")), norm=norm) | PUBLISHED
+    settings |= {"positions": "learned", "embedding": "norm"} if embedding == "norm" else {}
     config = ModelConfig(**SMALL | settings)
     network = build(settings, doorkey_data.factors)
     values, B, d = windows(doorkey_data), len(doorkey_data), config.n_embd
@@ -260,9 +266,13 @@ def test_the_model_agrees_with_one_made_of_pytorch_s_modules(layout, norm, doork
     tokens = [[factors[name] for name in names] for names, _ in TOKENS[layout]]
     parts = []
     for token, embed in zip(tokens, network.embedding):
-        parts.append(torch.relu(one_hot(token, values, see) @ embed.weight.T + embed.bias))
+        parts.append(one_hot(token, values, see) @ embed.weight.T + embed.bias)
     x = torch.stack(parts, dim=2).view(B, -1, d)  # the tokens of a timestep beside each other
-    x = x * math.sqrt(d) + sinusoid(x.shape[1], d)
+    if embedding == "norm":
+        norms = network.embedding_norm
+        x = nn.functional.layer_norm(x, (d,), norms.weight, norms.bias) + network.position
+    else:
+        x = x.relu() * math.sqrt(d) + sinusoid(x.shape[1], d)
     causal = config.model_type == "dt"
     mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1]) if causal else None
     for block in network.blocks:
@@ -310,6 +320,25 @@ def test_actions_and_returns_have_no_fourier_features(toy_data):
     rest = [f for f in toy_data.factors if f.group != "STATE" and f.kind == "continuous"]
     widths = [model.Features(rest, ModelConfig(fourier_features=n)).width for n in (0, 5)]
     assert rest and widths[0] == widths[1]
+
+
+def test_the_published_start_is_that_of_the_input_and_output_layers_alone(doorkey_data):
+    ours, published = (build(dict(init_range=x), doorkey_data.factors) for x in (0.0, 0.1))
+    for (name, p), (_, start) in zip(ours.named_parameters(), published.named_parameters()):
+        if not name.startswith(("embedding.", "heads.")):
+            assert torch.equal(p, start), name
+        elif name.endswith("bias"):
+            assert (start == 0).all() and not (p == 0).any(), name
+        else:
+            assert 0.09 < start.abs().max() <= 0.1 < p.abs().max() and start.std() > 0.05, name
+
+
+def test_the_positions_of_decision_gpt_start_small(doorkey_data):
+    settings = [("relu", "learned", 1), ("norm", "learned", 0.02), ("norm", "timestep", 1)]
+    for embedding, positions, expected in settings:
+        shape = dict(context=20, n_embd=64, embedding=embedding, positions=positions)
+        spread = build(shape, doorkey_data.factors).position.std().item()
+        assert spread == pytest.approx(expected, rel=0.1)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -416,6 +445,8 @@ def test_a_gaussian_answer_has_its_own_variance_and_a_mean_has_none(generator):
         ("hidden", "mask"),
         ("positions", "rotary"),
         ("norm", "rms"),
+        ("embedding", "linear"),
+        ("init_range", -0.1),
         ("head", "mode"),
         ("context", 0),
         ("n_layer", -1),
@@ -448,6 +479,7 @@ def test_number_of_parameters_is_that_of_the_formula(doorkey_data):
         (dict(hidden="zero", positions="learned"), transformer + CONTEXT * d),
         (dict(hidden="zero", positions="timestep"), transformer + 20 * d),
         (dict(hidden="zero", norm="pre"), transformer + 2 * d),
+        (dict(hidden="zero", embedding="norm"), transformer + 2 * d),
         (dict(model_type="nn", hidden="zero"), net),
     ]
     for config, size in sizes:
