@@ -82,7 +82,9 @@ WORLDS = {
     "maze2d-medium": maze_world("medium"),
     "maze2d-large": maze_world("large"),
 }
-WORLDS |= {f"maze2d-{maze}-raw": maze_world(maze, raw=True) for maze in maze2d.MAZES}  # as published
+WORLDS |= {
+    f"maze2d-{maze}-raw": maze_world(maze, raw=True) for maze in maze2d.MAZES
+}  # as published
 
 
 def find(name):

@@ -7,13 +7,15 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 
 if any(importlib.util.find_spec(package) is None for package in ("d4rl", "mujoco")):
     pytest.skip("d4rl or mujoco is not installed (requirements-maze.txt)", allow_module_level=True)
 
 import maze2d
-from data import Trajectories
+import model
+from data import Trajectories, normalise
 
 DATA = ROOT / "tests" / "data"
 
@@ -255,6 +257,19 @@ def test_a_recorded_episode_replays_to_the_bit(dataset):
         assert np.array_equal(env.observe()["position"], values["position"][:, t])
         total = total + env.step(values["action"][:, t])[1]
     np.testing.assert_allclose(total, values["return_to_go"][:, 0, 0], rtol=0, atol=1e-5)
+
+
+def test_raw_episodes_are_the_same_and_say_that_nothing_is_normalised():
+    plain, raw = (maze2d.make_dataset(5, seed=1, maze="umaze", raw=x) for x in (False, True))
+    for name, array in plain.values.items():
+        np.testing.assert_array_equal(array, raw.values[name])
+    features = model.Features(normalise(raw).factors, model.ModelConfig(hidden="zero"))
+    see = dict.fromkeys(raw.values, torch.ones(5, 200, dtype=torch.bool))
+    x = features(raw.tensors(), see)  # (5, 200, 8)
+    expected = [raw.values[name] for name in ("position", "goal", "action", "return_to_go")]
+    expected = np.concatenate(expected, axis=-1)
+    np.testing.assert_array_equal(x[..., :7], expected[..., :7])
+    np.testing.assert_allclose(x[0, :, 7], np.arange(200) / 1000, rtol=1e-6)  # time
 
 
 def test_a_seed_may_be_several_numbers():

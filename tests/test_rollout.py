@@ -13,6 +13,7 @@ from runs import TINY, good
 
 import bayes
 import doorkey
+import masks
 import maze2d
 import rollout
 import worlds
@@ -145,6 +146,22 @@ def test_what_a_policy_is_shown_at_each_step_and_no_more(mode):
                     best = by_hand(worth[:, first], 0.8)
                     told = best if judges else (told + 3).clamp(max=16)
                 assert torch.equal(values[name][:, k], told), (name, t, time)
+
+
+@pytest.mark.parametrize(
+    "task, mode", [("behavior_cloning", ""), ("behavior_cloning_states", "_states")]
+)
+def test_whoever_learned_with_the_return_of_each_state_is_played_as_it_was_trained(task, mode):
+    demo = doorkey.make_dataset(3, seed=4)
+    env, policy = doorkey_at_the_starts_of(demo), Replay(demo, 4)
+    rollout.play(policy, env, f"rc_all{mode}", env.dataset_returns(demo))
+    drawn = masks.draw(task, 200, 4, torch.Generator().manual_seed(0), returns="with_state")
+    drawn = {tuple(see.flatten().tolist()) for see in drawn[0]}
+    played = set()
+    for _, see, _ in policy.shown:
+        groups = [see[name][0] for name in ("agent_pos", "action", "return_to_go")]
+        played.add(tuple(torch.stack(groups, dim=-1).flatten().tolist()))
+    assert played == drawn and len(drawn) == 4
 
 
 def by_hand(logits, quantile):

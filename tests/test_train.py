@@ -18,6 +18,7 @@ from runs import (
     snapshot,
 )
 
+import bench
 import checkpoint
 import evaluate
 import masks
@@ -155,6 +156,32 @@ def test_the_best_checkpoint_is_that_of_the_lowest_loss(train):
     asked = evaluate.questions(validation, ["past", "future"], 50, 10, seed=mask_seed)
     again = evaluate.losses(checkpoint.load(out_dir), asked)["past"]["loss"]
     assert again == pytest.approx(min(float(row["past"]) for row in rows), rel=1e-4)
+
+
+@pytest.mark.parametrize("keep_best, add", [("return", max), ("return_sum", sum)])
+def test_the_best_checkpoint_is_that_of_the_highest_return_or_of_the_highest_sum(
+    keep_best, add, train
+):
+    flags = f"--keep_best={keep_best} --eval_rollouts=30 --eval_modes=bc,rc --eval_tasks=past"
+    out_dir = train(keep_best, *UNSTABLE, *flags.split())
+    rows = read_log(out_dir)
+    score = lambda row: add((float(row["return_bc"]), float(row["return_rc"])))
+    assert saved(out_dir, "best.pt")["iter"] == int(max(rows, key=score)["iter"])
+
+
+def test_by_turns_each_step_has_one_task_at_evenly_spread_timesteps():
+    settings = {"task": "past+behavior_cloning", "by_turns": True, "batch_size": 20, "n_embd": 16}
+    run = bench.training(settings | {"num_trajectories": 16})
+    for it in range(4):
+        _, see, predict = run["get_batch"](it)
+        i = predict.any(-1).sum(1) if it % 2 == 0 else see[..., 0].sum(1)  # (20,)
+        assert i.bincount(minlength=11).tolist() == [0] + [2] * 10
+        assert predict[..., 0].any() == (it % 2 == 0)
+    mixed = bench.training(settings | {"num_trajectories": 16, "by_turns": False})
+    _, _, predict = mixed["get_batch"](0)
+    assert predict[:10, :, 0].any() and not predict[10:, :, 0].any()
+    for chosen in run, mixed:
+        assert np.isfinite([chosen["train_step"](it).item() for it in range(2)]).all()
 
 
 @pytest.mark.parametrize("task", ["inverse_dynamics", "span(2,5)+inverse_dynamics"])
