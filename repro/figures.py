@@ -25,7 +25,7 @@ import run
 import tables
 
 # ---- settings ------------------------------------------------------------------------------------
-study = "minigrid_500"  # minigrid_N, minigrid_curve, maze2d_MAZE or maze2d_ablation
+study = "minigrid_500"  # minigrid_N, minigrid_curve, maze2d_MAZE, maze2d_ablation or sweep_CONFIG
 results = "repro/results"  # the folder of the results files
 assets = "assets"  # the folder of the figures
 parallel = 2  # runs that were made at a time
@@ -58,6 +58,11 @@ def main():
         return
     minutes = [f"{tables.minutes_of(lines, x):.1f} of {x}" for x in ("training", "evaluation")]
     print(f"{study}: {len(lines)} lines, core-minutes: {', '.join(minutes)}")
+    if world == "sweep":
+        text = tables.sweep_table(lines)
+        write(f"{results}/{study}.md", text)
+        print(f"\n{text}")
+        return
     if fraction:  # of the published steps: run to know their time, not their result
         return
     # the main study of a world has no ending to its figure's name

@@ -326,6 +326,41 @@ def ablation_table(lines):
 
 
 # --------------------------------------------------------------------------------------------------
+# A grid search
+
+
+def validation(line):
+    """What chose a run's best checkpoint: the tasks' loss there, summed, or the return, negative."""
+    log, settings = line["log"], line["settings"]
+    at, kind = log["iter"].index(line["iters"]["best"]), settings.get("keep_best", "loss")
+    returns = [log[name][at] for name in log if name.startswith("return_")]
+    if kind.startswith("return"):
+        return -(max if kind == "return" else sum)(returns)
+    asked = [name for name in log if name not in ("iter", "train_loss") and "return_" not in name]
+    chosen = settings.get("best_tasks", "").split(",") + list(
+        masks.parse(settings.get("task", "random"))
+    )
+    return sum(log[name][at] for name in [x for x in chosen if x in asked] or asked)
+
+
+def sweep_table(lines):
+    """A page with a row for each pair of values, the best first."""
+    by_row, rows = {}, []
+    for line in lines:
+        by_row.setdefault(line["row"], []).append(line)
+    scores = {row: [validation(line) for line in same] for row, same in by_row.items()}
+    for row in sorted(scores, key=lambda row: statistics.fmean(scores[row])):
+        cell = averaged([abs(x) for x in scores[row]], "std")
+        minutes = minutes_of(by_row[row], "training") / len(by_row[row])
+        rows.append([row.replace(",", ", "), show(cell), str(cell["n"]), f"{minutes:.1f}"])
+    caption = (
+        "What chooses the checkpoint, the validation loss (or return) of its own tasks: mean ± "
+        "standard deviation over seeds, the best first."
+    )
+    return page(caption, markdown(["settings", "validation", "seeds", "minutes"], rows))
+
+
+# --------------------------------------------------------------------------------------------------
 # Which masks to train on
 
 MASKS = {  # row: what is trained on, in words

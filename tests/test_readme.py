@@ -108,10 +108,11 @@ def test_the_commands_in_all_texts_and_docstrings_have_settings_that_exist():
 @pytest.mark.parametrize("line", SHELL)
 def test_a_shell_script_lists_lines_that_would_run(line):
     """tests/test_repro.py runs them, tiny."""
-    *variables, _, script = shlex.split(line)
+    words = shlex.split(line)
+    variables, script = words[: words.index("bash")], words[words.index("bash") :]
     chosen = dict(variable.split("=", 1) for variable in variables) | {"LIST": "1"}
     options = {"cwd": ROOT, "env": {"PATH": os.environ["PATH"]} | chosen}
-    process = subprocess.run(["bash", script], capture_output=True, text=True, **options)
+    process = subprocess.run(script, capture_output=True, text=True, **options)
     lines = good(process).stdout.splitlines()
     lines = [line.partition(" || ")[2] or line for line in lines]  # "is it there || make it"
     known = r"python (repro/run|repro/generality|dream)\.py --"

@@ -1,9 +1,12 @@
 """The machinery of the reproductions: the lines of the scripts, one run from end to end."""
 
 import importlib.util
+import io
+import itertools
 import json
 import multiprocessing
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,6 +18,7 @@ import torch
 from conftest import ROOT
 
 import configurator
+import cost
 import demonstrator
 import ensemble
 import evaluate
@@ -34,6 +38,7 @@ COMMITTED = (  # the commands that made what is committed: the number of lines
     ("bash curve.sh", 15),
     ("bash maze2d.sh", 90),
     ("WORLDS=maze2d SEEDS=0 bash one.sh", 2),
+    ("SEEDS=0 bash claims.sh", 2),
     (f"MAZE=umaze {OTHER}", 6),
     (f"MAZE=large {OTHER}", 6),
     ("bash ablation.sh", 42),
@@ -125,13 +130,49 @@ def test_the_ablation_changes_one_thing_at_a_time():
         assert len(changed) == 1 + (row in ("narrow", "plain", "neither")), row
 
 
-@pytest.mark.parametrize("command", ["ROWS=randm bash minigrid.sh", "FRACTION=0.5 bash maze2d.sh"])
+def test_a_grid_search_has_a_line_for_each_pair_of_values_and_seed():
+    found = set()
+    words = "config/minigrid_bc.py learning_rate=3e-4,1e-3 task=past,past+future --max_iters=7"
+    for arguments in script_lines(f"SEEDS='0 1' bash sweep.sh {words}"):
+        config = settle(arguments)
+        assert (run.study, run.results) == ("sweep_minigrid_bc", "out/sweep")
+        assert (
+            run.row
+            == f"learning_rate={config['learning_rate']:.0e},task={config['task']}".replace(
+                "e-0", "e-"
+            )
+        )
+        assert (config["max_iters"], config["n_embd"]) == (7, 32)  # of the flag, of the file
+        found.add((config["learning_rate"], config["task"], config["seed"]))
+    rates, mixtures = (3e-4, 1e-3), ("past", "past+future")
+    assert found == set(itertools.product(rates, mixtures, (0, 1)))
+
+
+def test_what_a_script_would_take_is_told_from_its_lines(run_warm, tmp_path, monkeypatch, capsys):
+    tiny = f"python repro/run.py --study=s --row=all --task=all --by_turns=True {shlex.join(TINY)}"
+    lines = [f"{tiny} --seed={seed} --max_iters=100 --init_from=finetune:gone" for seed in (0, 1)]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
+    monkeypatch.setattr(cost, "result", str(tmp_path / "cost.json"))
+    monkeypatch.setattr(cost, "steps", 2)
+    cost.main()
+    found = json.loads((tmp_path / "cost.json").read_text())
+    first, second = found["lines"]
+    assert first | {"seed": 1} == second and first["evaluations"] == 101
+    assert 0 < first["step_ms"] < 1000 and "2 lines, 0.0 core-hours" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.StringIO("python train.py\n"))
+    with pytest.raises(ValueError, match="LIST=1"):
+        cost.main()
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["ROWS=randm bash minigrid.sh", "FRACTION=0.5 bash maze2d.sh", "bash sweep.sh a=1,2 b=2"],
+)
 def test_a_script_refuses_what_it_does_not_know(command):
-    name = command.split()[-1]
-    line = f"LIST=1 {command.replace(name, f'repro/{name}')}"
+    line = f"LIST=1 {command.replace('bash ', 'bash repro/')}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert done.returncode == 1 and not done.stdout
-    assert "there is no row 'randm'" in done.stderr or "goes with PAPER=1" in done.stderr
+    assert re.match("there is no row 'randm'|.* goes with PAPER=1|usage: bash", done.stderr)
 
 
 def test_every_config_is_accepted_and_writes_into_a_folder_of_its_own_name():

@@ -7,6 +7,7 @@ import re
 import pytest
 from conftest import ROOT
 
+import claims
 import figures
 import masks
 import run
@@ -257,6 +258,63 @@ def test_the_ablation_tabulates_what_there_is():
     text = tables.ablation_table(lines).splitlines()
     assert "| the recipe | 3.000 ± 0.500 | 3.000 ± 0.500 | 2 | 1.0 |" in text
     assert "| mine | 2.750 ± 0.500 | 2.750 ± 0.500 | 2 | 1.0 |" in text
+
+
+# --------------------------------------------------------------------------------------------------
+# A grid search
+
+
+def sweep_line(row, seed, best, log, **settings):
+    log = {"iter": [0, 50, 100], "train_loss": [None, 9.0, 8.0]} | log
+    line = {"row": row, "seed": seed, "iters": {"best": best}, "log": log, "settings": settings}
+    return line | {"minutes": MINUTES}
+
+
+def test_a_grid_search_is_ordered_by_what_chose_the_checkpoints():
+    past = lambda row, seed, low: sweep_line(
+        row, seed, 50, {"past": [5.0, low, 4.9], "future": [9.0, 1.0, 1.0]}, task="past"
+    )
+    lines = [past("a=1,b=2", 0, 4.0), past("a=1,b=3", 0, 3.0), past("a=1,b=2", 1, 2.5)]
+    lines += [past("a=1,b=3", 1, 3.0)]
+    text = tables.sweep_table(lines).splitlines()
+    assert text[4:6] == [
+        "| a=1, b=3 | 3.000 ± 0.000 | 2 | 1.0 |",
+        "| a=1, b=2 | 3.250 ± 1.061 | 2 | 1.0 |",
+    ]
+    # a mixture sums its tasks, random masks all that was asked, best_tasks say themselves
+    log = {"past": [5.0, 4.0, 3.0], "future": [9.0, 1.0, 2.0]}
+    for settings, expected in (
+        ({"task": "past+future"}, 5.0), ({"task": "random"}, 5.0), ({}, 5.0),
+        ({"task": "random", "best_tasks": "future"}, 1.0),
+    ):  # fmt: skip
+        assert tables.validation(sweep_line("a", 0, 50, log, **settings)) == expected
+    returns = {"past": [1.0, 1.0, 1.0], "return_bc": [0.0, 2.0, 1.0], "return_rc": [0.0, 1.5, 3.0]}
+    played = lambda kind: tables.validation(sweep_line("a", 0, 50, returns, keep_best=kind))
+    assert (played("return"), played("return_sum")) == (-2.0, -3.5)
+    table = tables.sweep_table([sweep_line("low", 0, 0, returns, keep_best="return"),
+                                sweep_line("high", 0, 50, returns, keep_best="return")])  # fmt: skip
+    assert "| high | 2.000 | 1 | 1.0 |\n| low | 0.000 | 1 | 1.0 |" in table
+
+
+# --------------------------------------------------------------------------------------------------
+# The paper's claims
+
+
+def test_the_claims_in_the_text_are_those_of_the_results(tmp_path, monkeypatch, capsys):
+    for name in ("minigrid_500.json", "maze2d_medium.json", "maze2d_returns.jsonl"):
+        (tmp_path / name).symlink_to(RESULTS / name)
+    monkeypatch.setattr(claims, "results", str(tmp_path))
+    claims.main()
+    assert capsys.readouterr().out.strip() in (ROOT / "repro" / "README.md").read_text()
+    found = json.loads((tmp_path / "claims.json").read_text())
+    assert found == json.loads((RESULTS / "claims.json").read_text())
+    assert [row["claim"][0] for row in found] == list("123456")
+
+
+def test_a_claim_counts_the_columns_in_which_a_row_is_better_than_all_others():
+    rows = {"random": [1.0] * 8, "single": [0.5] * 3 + [2.0] * 5, "other": [0.9] * 4 + [3.0] * 4}
+    count, text = claims.better(rows["random"], rows["single"], rows["other"])
+    assert count == 4 and text == "better in 4 of 8; sum of losses 8.00 against 11.50 and 15.60"
 
 
 # --------------------------------------------------------------------------------------------------

@@ -1,0 +1,90 @@
+"""How long will it take? A few steps and one evaluation of each line that a script lists.
+
+    LIST=1 PAPER=1 SEEDS="0 1" bash repro/minigrid.sh | python repro/cost.py
+
+Prints a row for each line and the sum. It counts processor time, so that a busy machine matters
+little, of one thread. Seeds cost the same, and are timed once. Without what it takes to begin, to
+write checkpoints, and DoorKey's 40,000 test questions: seconds a line. Read next: run.py.
+"""
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import bench
+import configurator
+import evaluate
+import rollout
+import run
+
+# ---- settings ------------------------------------------------------------------------------------
+steps = 16  # of training to time, after two others
+result = ""  # a file for the numbers, JSON
+# --------------------------------------------------------------------------------------------------
+
+APART = ("out_dir", "init_from", "seed")  # what makes no difference to the time
+
+
+def cost(config, modes):
+    """{"step_ms", "evaluation_s", "final_s"} of train.py's settings; modes: those played at last."""
+    changed = {k: v for k, v in config.items() if v != run.train_defaults()[k] and k not in APART}
+    training = bench.training(changed | {"eval_sequences": config["eval_sequences"]})
+    bench.steps(training, 2)
+    step = seconds(lambda: bench.steps(training, steps)) / steps
+    network = training["evaluated"].eval()
+    asked = lambda: evaluate.losses(network, training["questions"], training["limits"])
+    evaluation, final, episodes = seconds(asked), 0.0, config["eval_rollouts"]
+    if episodes:
+        game = episodes, rollout.SELECTION_SEED, rollout.parse_modes(config["eval_modes"])
+        play = lambda: rollout.measure(network, config["dataset"], training["train"], *game)
+        played = seconds(play)
+        evaluation += played
+        # both checkpoints play each mode, in ten times as many episodes
+        final = 2 * run.rollouts * len(modes) * played / episodes / len(game[2])
+    return {"step_ms": 1000 * step, "evaluation_s": evaluation, "final_s": final}
+
+
+def seconds(function):
+    """Of processor time."""
+    began = time.process_time()
+    function()
+    return time.process_time() - began
+
+
+def main():
+    torch.set_num_threads(1)
+    found, known = [], {}
+    for line in sys.stdin:
+        arguments = shlex.split(line)[2:]
+        if not line.startswith("python repro/run.py "):
+            raise ValueError(f"{line[:60]!r} is no line that LIST=1 of a script prints")
+        vars(run).update(configurator.override(run.OWN, run.split(arguments)[0]))
+        config = run.train_settings(arguments)
+        modes = rollout.parse_modes(run.modes or config["eval_modes"])
+        key = str({k: v for k, v in config.items() if k not in (*APART, "learning_rate")})
+        if key not in known:
+            known[key] = cost(config, modes)
+        evaluations = config["max_iters"] // config["eval_interval"] + 1
+        row = {"row": run.row, "seed": config["seed"], "steps": config["max_iters"]} | known[key]
+        whole = row["steps"] * row["step_ms"] / 1000 + evaluations * row["evaluation_s"]
+        found.append(row | {"evaluations": evaluations, "minutes": (whole + row["final_s"]) / 60})
+        numbers = f"{row['step_ms']:7.1f} ms a step, {row['evaluation_s']:6.2f} s an evaluation"
+        print(f"{run.row:36s} {numbers}: {found[-1]['minutes']:7.1f} minutes", flush=True)
+    hours = sum(row["minutes"] for row in found) / 60
+    print(f"{len(found)} lines, {hours:.1f} core-hours")
+    if result:
+        rounded = [{k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}
+                   for row in found]  # fmt: skip
+        evaluate.save_json(result, {"core_hours": round(hours, 2), "lines": rounded})
+
+
+if __name__ == "__main__":
+    os.chdir(run.ROOT)
+    configurator.apply(globals())
+    main()
