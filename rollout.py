@@ -8,7 +8,7 @@ mode says what else it sees:
 
     bc        nothing: it clones the demonstrator
     rc        the return to be earned from the window's first timestep on
-    rc_all    the return still to be earned at every timestep so far
+    rc_all    the return still to be earned at every timestep so far, as returns="with_state" shows
     best      as rc, but it asks for the best return that it itself thinks possible
     plan      nothing: of K completions drawn as in bc, the one of the highest return is begun
     goal      the last state of a demonstration that began here: to be there by then

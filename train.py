@@ -46,7 +46,7 @@ eval_interval = 500  # steps between evaluations, each with a checkpoint and a r
 eval_tasks = ""  # e.g. "past,future"; empty: the paper's eight and the trained ones
 eval_sequences = 1000  # validation sequences for each task
 eval_rollouts = 0  # episodes to play at each evaluation (needed by keep_best="return")
-eval_modes = "bc,bc_states"  # how to play them: rollout.MODES
+eval_modes = "bc,bc_states"  # how to play them: rollout.MODES; of returns="with_state" rc_all
 keep_best = "loss"  # lowest over best_tasks; highest "return" or "return_sum" of modes; or "none"
 best_tasks = ""  # tasks whose summed validation loss chooses; empty: the trained ones
 wandb_log = False  # log to Weights & Biases as well (pip install wandb)

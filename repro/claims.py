@@ -108,11 +108,14 @@ def first_return(rows):
     lines, texts, more = run.read_results(f"{results}/maze2d_returns.jsonl"), [], []
     for name, row in (("UniMASK", "unimask_rc"), ("Decision-GPT", "dt_rc")):
         same = [line for line in lines if line["row"] == f"{row}_T5"]
+        if not same:
+            continue
         modes = [tables.returns_of(same, "best", mode) for mode in ("rc_all", "rc_all_states")]
         every = max(statistics.fmean(returns) for returns in modes)
         first = max(rows[row]["5"][mode]["mean"] for mode in ("rc", "rc_states"))
         texts.append(f"{name} {first:.2f} against {every:.2f}")
         more.append(first - every)
+    texts, more = texts or ["not run"], more or [0.0]
     verdict = "yes" if min(more) > 0.05 else "no" if max(more) < 0.05 else "in part"
     return (
         "5. A return shown at the first timestep only is better than one at every timestep (T=5)",

@@ -12,17 +12,13 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -x .venv/bin/python ]; then PATH="$PWD/.venv/bin:$PATH"; fi
 export OMP_NUM_THREADS=1
-JOBS=${JOBS:-2} ROWS=${ROWS:-} EVERY= FRACTION=${FRACTION:-1}
+JOBS=${JOBS:-2} ROWS=${ROWS:-} EVERY=
 RESULTS=repro/results RUNS=out/runs ASSETS=assets TINY=
 if [ "${SMOKE:-0}" = 1 ]; then
   RESULTS=out/smoke/results RUNS=out/smoke/runs ASSETS=out/smoke/assets
   SEEDS=${SEEDS:-0} CONTEXTS=${CONTEXTS:-5}
   TINY="--max_iters=1 --eval_interval=1 --eval_sequences=20 --batch_size=16 --n_embd=16 --n_head=2"
   TINY="$TINY --n_layer=1 --n_ff=16 --sequences=40 --rollouts=4 --results=$RESULTS --runs=$RUNS"
-fi
-if [ "$FRACTION" != 1 ] && [ "${PAPER:-0}" != 1 ]; then
-  echo "FRACTION=$FRACTION is of the published steps: it goes with PAPER=1" >&2
-  exit 1
 fi
 
 known=" " first= second= failed=0
@@ -72,10 +68,8 @@ ensemble() {
 
 demonstrator() {
   if [ "${LIST:-0}" = 1 ]; then return 0; fi
-  if [ "$FRACTION" = 1 ]; then
-    python repro/demonstrator.py --study="$STUDY" --results="$RESULTS" --seeds="${SEEDS// /,}" \
-      ${TINY:+--episodes=16} || failed=1
-  fi
+  python repro/demonstrator.py --study="$STUDY" --results="$RESULTS" --seeds="${SEEDS// /,}" \
+    ${TINY:+--episodes=16} || failed=1
 }
 
 draw() {

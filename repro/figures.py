@@ -44,7 +44,7 @@ def main():
     if study == "masks":
         return which_masks()
     world, _, rest = study.partition("_")
-    variant, paper, fraction = rest.partition("_paper")
+    variant, paper, _ = rest.partition("_paper")
     sizes = SIZES if variant == "curve" else [variant]
     by_size = {n: run.read_results(f"{results}/{study.replace('curve', n)}.jsonl") for n in sizes}
     lines = sum(by_size.values(), [])
@@ -62,8 +62,6 @@ def main():
         text = tables.sweep_table(lines)
         write(f"{results}/{study}.md", text)
         print(f"\n{text}")
-        return
-    if fraction:  # of the published steps: run to know their time, not their result
         return
     # the main study of a world has no ending to its figure's name
     ending = f"_{variant}{paper}".removeprefix("_medium" if world == "maze2d" else "_500")

@@ -4,7 +4,6 @@
 # README.md, "The published recipe", says what is still different.
 #
 #   PAPER=1 SEEDS=0 CONTEXTS=10 ROWS="unimask_bc unimask_random" bash repro/maze2d.sh
-#   FRACTION=0.01 PAPER=1 SEEDS=0 bash repro/maze2d.sh     # a hundredth of the steps
 #
 # MAZE, SEEDS, CONTEXTS, ROWS, JOBS, LIST and SMOKE as in maze2d.sh. PRETRAINED as in minigrid_paper.sh.
 set -euo pipefail
@@ -21,7 +20,6 @@ EVERY="--dataset=maze2d-$MAZE-raw --num_trajectories=900 --n_embd=128 --n_layer=
   --warmup_iters=0 --decay_lr=False --weight_decay=1e-4 --grad_clip=0.5 --ema=0 --layout=timestep
   --hidden=zero --fourier_features=0 --differences=False --tanh_actions=False
   --factor_hiding=0 --returns=unchanged --fresh=False"
-if [ "$FRACTION" != 1 ]; then STUDY="${STUDY}_$FRACTION" EVERY="$EVERY --steps_times=$FRACTION"; fi
 if [ -n "$TINY" ]; then TINY="$TINY --eval_rollouts=4"; fi
 
 # An epoch is 900 episodes of 200 steps in batches of 100 windows of T.

@@ -6,8 +6,7 @@
 #   PAPER=1 SEEDS="0 1" bash repro/minigrid.sh
 #   PRETRAINED=each PAPER=1 SEEDS="0 1" ROWS=random+finetune_each bash repro/minigrid.sh
 #                                           # as published, all finetuned models start from random masks
-#                                           # of seed 0; these start from those of their own seed
-#   FRACTION=0.1 PAPER=1 SEEDS=0 bash repro/minigrid.sh    # a tenth of the steps
+#                                           # of seed 0, to be made first; these from their own seed's
 #
 # N, SEEDS, ROWS, JOBS, LIST and SMOKE as in minigrid.sh.
 set -euo pipefail
@@ -20,7 +19,6 @@ EVERY="--dataset=doorkey --num_trajectories=$N --context=10 --dropout=0.1 --keep
   --warmup_iters=0 --decay_lr=False --weight_decay=1e-4 --grad_clip=0.5 --ema=0 --layout=timestep
   --hidden=zero --fourier_features=0 --differences=False --tanh_actions=False --factor_hiding=0
   --returns=unchanged --fresh=False --action_weight=1 --head=mean"
-if [ "$FRACTION" != 1 ]; then STUDY="${STUDY}_$FRACTION" EVERY="$EVERY --steps_times=$FRACTION"; fi
 
 # An epoch has N / batch steps, at least one. Half as many epochs with 1,000 trajectories, ten times
 # as many with 50. An evaluation every ten epochs, at most 1,000 of them.
