@@ -7,7 +7,7 @@
 #                                           # six rows in another maze: 16 minutes; large: 11 minutes
 #   LIST=1 bash repro/maze2d.sh             # print the lines, run nothing
 #   SMOKE=1 bash repro/maze2d.sh            # everything tiny, one seed, T=5, into out/smoke: 2 minutes
-#   PAPER=1 bash repro/maze2d.sh            # the published recipe (maze2d_paper.sh): 230 core-hours a seed
+#   PAPER=1 bash repro/maze2d.sh            # the published recipe (maze2d_paper.sh): 209 core-hours a seed
 #
 # Killed at any moment, the same command goes on where it stopped. JOBS: one-thread processes at a time.
 set -euo pipefail
