@@ -301,7 +301,12 @@ def test_a_grid_search_is_ordered_by_what_chose_the_checkpoints():
 
 
 def test_the_claims_in_the_text_are_those_of_the_results(tmp_path, monkeypatch, capsys):
-    for name in ("minigrid_500.json", "maze2d_medium.json", "maze2d_returns.jsonl"):
+    for name in (
+        "minigrid_500.json",
+        "maze2d_medium.json",
+        "maze2d_medium.jsonl",
+        "maze2d_returns.jsonl",
+    ):
         (tmp_path / name).symlink_to(RESULTS / name)
     monkeypatch.setattr(claims, "results", str(tmp_path))
     claims.main()
