@@ -273,9 +273,9 @@ function updateWords(gaps) {
     : "Nothing is asked for: hide something.";
   if (gaps.length) {
     const asked = gaps.length === 1 ? "One entry is" : `${gaps.length} entries are`;
-    const mean = (sum(gaps) / gaps.length).toFixed(3), ms = Math.round(shown.ms);
-    text = `${asked} asked for. The model is ${mean} nats an entry from the exact posterior.`
-      + ` Both answered in ${ms} ms.`;
+    const mean = (sum(gaps) / gaps.length).toFixed(3);
+    text = `${asked} asked for. The model is ${mean} nats an entry from the exact posterior.`;
+    if (state.run > 1) text += ` Both answered in ${Math.round(shown.ms)} ms.`;
   }
   if (shown.missed) text = "That return is out of reach by now. Exact inference overlooks it.";
   if (clash.length === 1) text = `This cannot happen in DoorKey: ${clash[0]}.`;
@@ -384,7 +384,6 @@ async function start() {
     await pause(10);
     answers();
   }
-  update();
 }
 
 start();

@@ -10,34 +10,6 @@
 
 "use strict";
 
-// The bytes of a text in base85: of every four, five characters, the digits of one large number.
-function decode(text) {
-  const digits = new Uint8Array(128), bytes = new DataView(new ArrayBuffer(text.length * 4 / 5));
-  [..."0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"]
-    .forEach((character, i) => digits[character.charCodeAt(0)] = i);
-  for (let i = 0, word = 0; i < text.length; word = 0) {
-    for (let k = 0; k < 5; k++) word = 85 * word + digits[text.charCodeAt(i++)];
-    bytes.setUint32(4 * (i / 5 - 1), word);
-  }
-  return bytes.buffer;
-}
-
-// {name: numbers} of all weights. In each row they are integers of 8 or 16 bits, times one scale: a
-// float32, of which the upper two bytes are kept.
-function unpack(shapes, bytes) {
-  const weights = {};
-  let start = 0;
-  const read = (Kind, n) => new Kind(bytes.slice(start, start += n * Kind.BYTES_PER_ELEMENT));
-  for (const [name, [bits, rows, columns]] of Object.entries(shapes)) {
-    const scales = new Float32Array(Uint32Array.from(read(Uint16Array, rows), x => x << 16).buffer);
-    weights[name] = Float32Array.from(read(bits === 8 ? Int8Array : Int16Array, rows * columns));
-    scales.forEach((scale, row) => {
-      for (let i = row * columns; i < (row + 1) * columns; i++) weights[name][i] *= scale;
-    });
-  }
-  return weights;
-}
-
 // x (T, n) -> (T, m): x W^T + b, where W is (m, n).
 function linear(x, { weight, bias }) {
   const m = bias.length, n = weight.length / m, T = x.length / n, y = new Float32Array(T * m);
@@ -103,9 +75,9 @@ class Model {
         put(this.numbers(f, shown ? values[f.name][t] : f.mean), shown);
       }
       for (const { name, step_std } of differences ? this.factors.filter(isState) : []) {
-        const both = t > 0 && see[name][t] && see[name][t - 1], [before, now] = both
-          ? [values[name][t - 1], values[name][t]] : [step_std, step_std];
-        put(step_std.map((std, i) => (now[i] - before[i]) / std), both);  // it shows a velocity
+        const both = t > 0 && see[name][t] && see[name][t - 1];
+        const change = i => both ? values[name][t][i] - values[name][t - 1][i] : 0;
+        put(step_std.map((std, i) => change(i) / std), both);  // it shows a velocity
       }
     }
     return Float32Array.from(row);
@@ -174,4 +146,32 @@ class Model {
     }
     return answers;
   }
+}
+
+// The bytes of a text in base85: of every four, five characters, the digits of one large number.
+function decode(text) {
+  const digits = new Uint8Array(128), bytes = new DataView(new ArrayBuffer(text.length * 4 / 5));
+  [..."0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"]
+    .forEach((character, i) => digits[character.charCodeAt(0)] = i);
+  for (let i = 0, word = 0; i < text.length; word = 0) {
+    for (let k = 0; k < 5; k++) word = 85 * word + digits[text.charCodeAt(i++)];
+    bytes.setUint32(4 * (i / 5 - 1), word);
+  }
+  return bytes.buffer;
+}
+
+// {name: numbers} of all weights. In each row they are integers of 8 or 16 bits, times one scale: a
+// float32, of which the upper two bytes are kept.
+function unpack(shapes, bytes) {
+  const weights = {};
+  let start = 0;
+  const read = (Kind, n) => new Kind(bytes.slice(start, start += n * Kind.BYTES_PER_ELEMENT));
+  for (const [name, [bits, rows, columns]] of Object.entries(shapes)) {
+    const scales = new Float32Array(Uint32Array.from(read(Uint16Array, rows), x => x << 16).buffer);
+    weights[name] = Float32Array.from(read(bits === 8 ? Int8Array : Int16Array, rows * columns));
+    scales.forEach((scale, row) => {
+      for (let i = row * columns; i < (row + 1) * columns; i++) weights[name][i] *= scale;
+    });
+  }
+  return weights;
 }
