@@ -258,42 +258,55 @@ def arrivals(values, condition, states):
     return measures
 
 
+def begin(network, dataset, train, episodes, seed, mode, target=(1.2, None), env_id=None,
+          sampled=True, demos=None, render=False):  # fmt: skip
+    """Fresh episodes to play in a mode, and what play() needs for it: (environment, arguments).
+
+    train: Trajectories, for target_returns(). target: one of parse_targets(). env_id: a Gymnasium
+    environment to play in, by default the world that the data set names; render: it may be asked
+    for pictures. demos: Trajectories, whose starts and states ahead the modes goal and waypoint
+    take. sampled: draw classes from the model's probabilities; numbers are always its means.
+    Raises ValueError for a mode that the environment cannot play.
+    """
+    states, action = ([f for f in network.factors if f.group == g] for g in ("STATE", "ACTION"))
+    ahead, game = mode.startswith(AHEAD), {"mode": mode}
+    if ahead:
+        T = network.config.context
+        demos = demos[np.arange(min(episodes, len(demos)))]
+        episodes = len(demos)
+        game |= {"condition": condition_of(demos, mode, T), "horizon": T}
+    env = worlds.stage(dataset, env_id, episodes, seed, network.factors, render)
+    if ahead and not hasattr(env, "start_at"):
+        raise ValueError(f"mode {mode}: an episode of {env_id} begins where it likes")
+    if ahead:
+        env.start_at({f.name: demos.values[f.name][:, 0] for f in states})
+    if mode.startswith("rc"):
+        factor, number = target
+        fixed = factor is None
+        game["targets"] = np.full(env.n, number) if fixed else target_returns(env, train, factor)
+    if (action[0].kind == "categorical" and sampled) or mode.startswith("plan"):
+        game["generator"] = torch.Generator().manual_seed(seed)
+    return env, game
+
+
 def measure(network, dataset, train, episodes, seed, modes=("bc",), target=(1.2, None),
             env_id=None, sampled=True, demos=None, **options):  # fmt: skip
     """{mode: {measure: {mean, sem}}} on the same fresh episodes: the return and the world's own.
 
-    sem: the mean's standard error, None of a single episode.
-    train: Trajectories, for target_returns(). target: one of parse_targets(). env_id: a Gymnasium
-    environment to play in; by default the world that the data set names. demos: Trajectories, whose
-    starts and states ahead the modes goal and waypoint take. sampled: draw classes from the model's
-    probabilities; numbers are always its means. options: of play().
+    sem: the mean's standard error, None of a single episode. options: of play(); the rest: of
+    begin().
     """
-    results = {}
-    states, action = ([f for f in network.factors if f.group == g] for g in ("STATE", "ACTION"))
+    results, states = {}, [f for f in network.factors if f.group == "STATE"]
     for mode in modes:
-        n, targets, condition = episodes, None, {}
-        ahead = mode.startswith(AHEAD)
-        if ahead:
-            T = network.config.context
-            some = demos[np.arange(min(episodes, len(demos)))]
-            n, condition = len(some), {"condition": condition_of(some, mode, T), "horizon": T}
-        env = worlds.stage(dataset, env_id, n, seed, network.factors)
-        if ahead and not hasattr(env, "start_at"):
-            raise ValueError(f"mode {mode}: an episode of {env_id} begins where it likes")
-        if ahead:
-            env.start_at({f.name: some.values[f.name][:, 0] for f in states})
-        if mode.startswith("rc"):
-            factor, number = target
-            targets = np.full(n, number) if factor is None else target_returns(env, train, factor)
-        drawn = (action[0].kind == "categorical" and sampled) or mode.startswith("plan")
-        generator = torch.Generator().manual_seed(seed) if drawn else None
-        values, rewards = play(network, env, mode, targets, generator, **condition, **options)
+        asked = network, dataset, train, episodes, seed, mode, target, env_id, sampled, demos
+        env, game = begin(*asked)
+        values, rewards = play(network, env, **game, **options)
         measures = {"return": rewards.sum(axis=1)} | env.report()
-        if ahead:
-            measures |= arrivals(values, condition["condition"], states)
+        if "condition" in game:
+            measures |= arrivals(values, game["condition"], states)
         results[mode] = {}
         for name, x in measures.items():  # x: (n,)
-            error = float(x.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+            error = float(x.std(ddof=1) / math.sqrt(env.n)) if env.n > 1 else None
             results[mode][name] = {"mean": float(x.mean()), "sem": error}
     return results
 

@@ -196,17 +196,19 @@ class GymEnv:
 
     env_id: an environment with a time limit; those of other packages are named module:ID.
     factors: the model's. Its states are the observations ("observation", or a dictionary's keys).
-    Raises ValueError if they do not fit. The same seed gives the same episodes.
+    Raises ValueError if they do not fit. The same seed gives the same episodes. render: whether
+    render() will be called.
 
     horizon: the time limit in steps; over: (n,) bool; action_bounds: two (k,) tensors.
     """
 
-    def __init__(self, env_id, n, seed, factors):
+    def __init__(self, env_id, n, seed, factors, render=False):
         if n < 1:
             raise ValueError(f"n={n} episodes: a batch needs at least 1")
         self.n, self.factors, self._seed, self._id = n, factors, seed, env_id
+        options = {"vectorization_mode": "sync"} | ({"render_mode": "rgb_array"} if render else {})
         try:
-            self._envs = gymnasium.make_vec(str(env_id), num_envs=n, vectorization_mode="sync")
+            self._envs = gymnasium.make_vec(str(env_id), num_envs=n, **options)
         except (gymnasium.error.Error, ImportError) as error:
             raise ValueError(f"there is no environment {env_id!r}: {error}") from None
         self._check(env_id)
@@ -261,6 +263,13 @@ class GymEnv:
                 raise ValueError(f"{self._id} gave an {name} that is not finite (NaN or infinity)")
         return {name: part.astype(kinds[name]) for name, part in parts.items()}
 
+    def render(self):
+        """The present as n pictures, (height, width, 3) uint8 each."""
+        try:
+            return self._envs.render()
+        except Exception as error:  # of another package, which may lack a display, or a library
+            raise ValueError(f"{self._id} cannot be drawn: {error}") from None
+
     def report(self):
         """What the episodes came to, besides their return: {"length": (n,) steps}."""
         return {"length": self.length}
@@ -305,10 +314,10 @@ def fits(ours, theirs):
     return ours == theirs or (ours[0] == theirs[0] == "categorical" and ours[1] < theirs[1])
 
 
-def stage(dataset, env_id, n, seed, factors):
+def stage(dataset, env_id, n, seed, factors, render=False):
     """n episodes to play in: of Gymnasium's env_id or, without one, of the data's own world."""
     if env_id:
-        return GymEnv(env_id, n, seed, factors)
+        return GymEnv(env_id, n, seed, factors, render)
     if dataset not in WORLDS:
         text = f"dataset {dataset!r} names no world to play in"
         raise ValueError(f"{text}; name a Gymnasium environment (--env=Hopper-v5)")

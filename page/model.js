@@ -1,21 +1,14 @@
 // The transformer of model.py once more, in plain JavaScript: the same weights, the same sums.
 //
-//     const model = new Model(DATA, decode(base64));
-//     model.answer(values, see)  // {factor: [T] of (classes,) probabilities}
+//     const model = new Model(plain, text);  // as page.py packs them
+//     model.answer(values, see)  // {factor: [T] of its answers}
 //
-// A matrix is a flat array, row after row. Its shape stands beside it, such as (T, d): ten
-// timesteps of d numbers each. There is no batch: one trajectory at a time.
+// values: {factor: [T] of classes or of vectors}, see: {factor: [T] of booleans}. The answer is of
+// each timestep the probabilities of the classes, or the vector that it expects. A matrix is a flat
+// array, row after row. Its shape stands beside it, such as (T, d): T timesteps of d numbers each.
+// There is no batch: one trajectory at a time.
 
 "use strict";
-
-// Three bytes of each float32, in base64; the fourth, its last bits, was left out.
-function decode(base64) {
-  const text = atob(base64.trim()), bytes = new Uint8Array((text.length / 3) * 4);
-  for (let i = 0, j = 0; i < text.length; j += 4) {
-    for (let k = 1; k < 4; k++) bytes[j + k] = text.charCodeAt(i++);
-  }
-  return new Float32Array(bytes.buffer);
-}
 
 // x (T, n) -> (T, m): x W^T + b, where W is (m, n).
 function linear(x, { weight, bias }) {
@@ -51,26 +44,20 @@ function softmax(x) {
 
 const relu = x => x.map(v => Math.max(v, 0));
 const add = (x, y) => x.map((v, i) => v + y[i]);
+const range = n => [...Array(n).keys()];
+const isState = f => f.kind === "continuous" && f.group === "STATE";
 
 class Model {
-  // config: n_head, n_layer, norm; factors, predicted; shapes: {name: its shape} of the numbers
-  constructor({ model, factors, predicted, shapes }, numbers) {
-    Object.assign(this, { config: model, factors });
+  constructor({ factors, predicted, shapes, ...config }, text) {
+    Object.assign(this, { factors, config, weights: unpack(shapes, decode(text.trim())) });
     this.predicted = factors.filter(f => predicted.includes(f.name));
-    this.weights = {};
-    let start = 0;
-    for (const [name, shape] of Object.entries(shapes)) {
-      const size = shape.reduce((a, b) => a * b, 1);
-      this.weights[name] = numbers.subarray(start, start += size);
-    }
-    this.d = shapes["embedding.0.bias"][0];
+    this.d = this.weights["embedding.0.bias"].length;
   }
 
   layer(name) {
     return { weight: this.weights[`${name}.weight`], bias: this.weights[`${name}.bias`] };
   }
 
-  // values: {factor: [T] classes}, see: {factor: [T] booleans}. What is hidden is never read.
   answer(values, see) {
     let x = this.embed(this.features(values, see));  // (T, d)
     for (let n = 0; n < this.config.n_layer; n++) x = this.block(x, `blocks.${n}`);
@@ -78,17 +65,31 @@ class Model {
     return this.split(linear(x, this.layer("heads.0")));
   }
 
-  // (T, width): of each factor a one-hot vector, or zeros and a flag if it is hidden.
+  // (T, width): of each factor its numbers and 0; or zeros and 1, so that nothing hidden is read.
   features(values, see) {
-    const width = this.factors.reduce((sum, f) => sum + f.size + 1, 0);
-    const T = see[this.factors[0].name].length, x = new Float32Array(T * width);
-    for (let t = 0, start = 0; t < T; t++) {
-      for (const { name, size } of this.factors) {
-        x[start + (see[name][t] ? values[name][t] : size)] = 1;
-        start += size + 1;
+    const { context, differences } = this.config, row = [];
+    const put = (numbers, shown) => row.push(...numbers.map(x => shown ? x : 0), shown ? 0 : 1);
+    for (let t = 0; t < context; t++) {
+      for (const f of this.factors) {
+        const shown = see[f.name][t];
+        put(this.numbers(f, shown ? values[f.name][t] : f.mean), shown);
+      }
+      for (const { name, step_std } of differences ? this.factors.filter(isState) : []) {
+        const both = t > 0 && see[name][t] && see[name][t - 1];
+        const change = i => both ? values[name][t][i] - values[name][t - 1][i] : 0;
+        put(step_std.map((std, i) => change(i) / std), both);  // it shows a velocity
       }
     }
-    return x;
+    return Float32Array.from(row);
+  }
+
+  // Of a class a one-hot vector; of a vector itself without units, of a state in waves as well.
+  numbers(f, value) {
+    if (f.kind === "categorical") return range(f.size).map(i => Number(i === value));
+    const x = f.mean.map((mean, i) => (value[i] - mean) / f.std[i]);
+    if (!isState(f)) return x;
+    const phases = x.flatMap(v => range(this.config.fourier_features).map(i => v * 2 ** i));
+    return [...x, ...phases.map(Math.sin), ...phases.map(Math.cos)];
   }
 
   // A token for each timestep: rectified, scaled to the size of the positions, and these added.
@@ -132,17 +133,45 @@ class Model {
     return linear(y, this.layer(`${name}.proj`));
   }
 
-  // The logits of all factors side by side, (T, sum of classes), as probabilities of each.
-  split(logits) {
+  // The outputs for all factors stand side by side, (T, sum of sizes): of each its own, (size,).
+  split(outputs) {
     const width = this.predicted.reduce((sum, f) => sum + f.size, 0), answers = {};
     let start = 0;
-    for (const { name, size } of this.predicted) {
-      answers[name] = [];
-      for (let row = start; row < logits.length; row += width) {
-        answers[name].push(softmax(logits.subarray(row, row + size)));
-      }
+    for (const { name, kind, size, mean, std } of this.predicted) {
+      answers[name] = range(this.config.context).map(t => {
+        const y = outputs.subarray(t * width + start, t * width + start + size);
+        return kind === "categorical" ? softmax(y) : y.map((v, i) => v * std[i] + mean[i]);
+      });
       start += size;
     }
     return answers;
   }
+}
+
+// The bytes of a text in base85: of every four, five characters, the digits of one large number.
+function decode(text) {
+  const digits = new Uint8Array(128), bytes = new DataView(new ArrayBuffer(text.length * 4 / 5));
+  [..."0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"]
+    .forEach((character, i) => digits[character.charCodeAt(0)] = i);
+  for (let i = 0, word = 0; i < text.length; word = 0) {
+    for (let k = 0; k < 5; k++) word = 85 * word + digits[text.charCodeAt(i++)];
+    bytes.setUint32(4 * (i / 5 - 1), word);
+  }
+  return bytes.buffer;
+}
+
+// {name: numbers} of all weights. In each row they are integers of 8 or 16 bits, times one scale: a
+// float32, of which the upper two bytes are kept.
+function unpack(shapes, bytes) {
+  const weights = {};
+  let start = 0;
+  const read = (Kind, n) => new Kind(bytes.slice(start, start += n * Kind.BYTES_PER_ELEMENT));
+  for (const [name, [bits, rows, columns]] of Object.entries(shapes)) {
+    const scales = new Float32Array(Uint32Array.from(read(Uint16Array, rows), x => x << 16).buffer);
+    weights[name] = Float32Array.from(read(bits === 8 ? Int8Array : Int16Array, rows * columns));
+    scales.forEach((scale, row) => {
+      for (let i = row * columns; i < (row + 1) * columns; i++) weights[name][i] *= scale;
+    });
+  }
+  return weights;
 }

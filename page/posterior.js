@@ -1,6 +1,6 @@
 // The exact posterior of bayes.py once more: what a perfect model would answer.
 //
-//     const exact = new Posterior(DATA);
+//     const exact = new Posterior(world, factors);
 //     exact.answer(values, see)    // {factor: [T] of (classes,) probabilities}; null: impossible
 //     exact.likelihood(values, see)  // log p(all that is seen) in nats, -Infinity: impossible
 //     exact.conflict(values, see)  // [[factor, t], ...]: a few entries that contradict each other
@@ -17,15 +17,16 @@
 "use strict";
 
 class Posterior {
-  constructor({ world, factors }) {
+  constructor(world, factors) {
     this.factors = factors;
     this.offset = world.offset;  // class of a return-to-go = its value + offset
     this.nodes = [];
     world.distance.forEach((distance, s) => [0, 1, 2].forEach(beta => this.nodes.push({
-      agent: world.agent_pos[s], key: world.key_pos[s], distance, prior: world.prior[s][beta],
+      agent: world.agent_pos[s], key: world.key_pos[s], distance,
+      prior: world.starts.includes(s) ? world.betas[beta] / world.starts.length : 0,
       policy: world.policy[beta][s], next: world.successor[s].map(after => 3 * after + beta),
     })));
-    this.finals = [...Array(1 + Math.max(...world.distance)).keys()];  // the hypotheses
+    this.finals = range(1 + Math.max(...world.distance));  // the hypotheses
   }
 
   // Whether a node agrees with what is seen at t, if the final distance is as supposed.

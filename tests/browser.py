@@ -47,6 +47,7 @@ class Browser:
         self.call("Page.enable")
         self.call("Runtime.enable")
         self.call("Network.enable")
+        self.call("Performance.enable", timeDomain="threadTicks")
         self.requests = []
 
     def __enter__(self):
@@ -140,6 +141,23 @@ class Browser:
         typed = {"text": " "} if name == "Space" else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **key, **typed)
         self.call("Input.dispatchKeyEvent", type="keyUp", **key)
+
+    def drag(self, selector, *places):
+        """Press the mouse on the middle of an element, move it through places, and let it go."""
+        box = f"document.querySelector({selector!r}).getBoundingClientRect()"
+        first = self.run(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box})")
+        kinds = ["mousePressed", *["mouseMoved"] * len(places), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [first, *places, places[-1]]):
+            held = {"buttons": 1} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **held)
+
+    def busy(self):
+        """The milliseconds that the page's thread has worked since it was loaded.
+
+        On a machine that is busy itself it lasts longer.
+        """
+        found = self.call("Performance.getMetrics")["metrics"]
+        return 1000 * next(x["value"] for x in found if x["name"] == "TaskDuration")
 
     def look(self, width, height, dark=False, scale=1, calm=False):
         """Take another size, theme, or wish for less motion."""

@@ -21,7 +21,7 @@ FLOORS = (  # a file imports from the floors below its own, or from its own
     {"model", "doorkey", "maze2d", "bayes"},
     {"worlds", "checkpoint"},
     {"evaluate", "rollout"},
-    {"train", "sample", "plot", "importing", "bench", "page"},
+    {"train", "sample", "plot", "importing", "bench", "page", "film"},
 )
 LONGEST = 60  # lines of a function
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("*.py"))}

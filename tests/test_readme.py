@@ -149,7 +149,7 @@ MORE = {  # script: what makes it quick
 }
 
 
-ASKING = ("evaluate.py", "rollout.py", "sample.py", "plot.py", "page.py")  # which need a model
+ASKING = ("evaluate.py", "rollout.py", "sample.py", "plot.py", "page.py", "film.py")  # of a model
 
 
 def quick(script):

@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from runs import MODEL, good
 from small import build
 from test_import import write_hdf5
@@ -270,6 +271,10 @@ def test_imported_data_train_and_play_through_the_real_commands(
             assert total == length and 8 <= length <= 500
         else:
             assert length == 200 and -2000 < total < 0
+    line_of_film = ["film.py", "--out_dir=out", "--episodes=2", f"--env={env_id}"]
+    good(run_warm(*line_of_film, cwd=tmp_path))
+    with Image.open(tmp_path / "out" / "episodes.gif") as picture:
+        assert 8 <= picture.n_frames <= 41
     assert "--env" in refused(run_warm(*line, cwd=tmp_path))
     other = next(name for name in PLAYED if name != env_id)
     assert other in refused(run_warm(*line, f"--env={other}", cwd=tmp_path))
