@@ -114,8 +114,8 @@ def test_numbers_of_the_maze_tables_in_texts_come_from_the_results(file, heading
     rows = {
         "alone": ("unimask_bc", "unimask_rc"),
         "both, one model": ("unimask_bc_rc", "unimask_bc_rc"),
-        "one seed": ("unimask_one", "unimask_one"),
-        "one seed)": ("unimask_one", "unimask_one"),
+        "two seeds": ("unimask_one", "unimask_one"),
+        "two seeds)": ("unimask_one", "unimask_one"),
         "random masks": ("unimask_random", "unimask_random"),
         "random masks, return hidden": ("unimask_random_bc", None),
         "random masks, then finetuned": [f"unimask_random_finetune_{kind}" for kind in ("bc", "rc")],
