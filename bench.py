@@ -41,6 +41,7 @@ import masks
 import maze2d
 import model
 import rollout
+import train_seeds
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -99,17 +100,10 @@ def main():
 
 # ---- what is timed -------------------------------------------------------------------------------
 def training(settings):
-    """train.py's names, once it has run with these settings up to its loop: train_step, network."""
-    with open(TRAIN, encoding="utf-8") as file:
-        set_up, loop, _ = file.read().partition("# ---- the loop")
-    assert loop, "train.py has lost the line with which its loop begins"
+    """train.py as a module, set up with these settings up to its loop: train_step, network, ..."""
     quick = {"eval_tasks": "behavior_cloning", "eval_sequences": 1, "threads": threads}
-    names, argv = {"__name__": "train", "__file__": TRAIN}, sys.argv
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        sys.argv = command(quick | settings | {"out_dir": folder})
-        exec(compile(set_up, TRAIN, "exec"), names)
-    sys.argv = argv
-    return names
+        return train_seeds.set_up(command(quick | settings | {"out_dir": folder})[1:])
 
 
 def command(settings):
@@ -119,7 +113,7 @@ def command(settings):
 def steps(run, n):
     """Take the first n steps of a training()."""
     for it in range(n):
-        run["train_step"](it)
+        run.train_step(it)
 
 
 def linear_products(network, rows):
@@ -181,11 +175,10 @@ def measure_steps(runs):
     rows = {}
     for name, settings in runs.items():
         run, random = training(settings), torch.Generator()
-        B, T, network = settings["batch_size"], settings["context"], run["network"]
+        B, T, network = settings["batch_size"], settings["context"], run.network
         compared = {"step_ms": lambda: steps(run, 1), "gemm_ms": linear_products(network, B * T)}
-        windows = run["values"], run["lengths"], B, T, random
         parts = {
-            "data_ms": lambda: data.sample_windows(*windows),
+            "data_ms": lambda: run.windows.draw(B, random),
             "masks_ms": lambda: masks.draw(settings["task"], B, T, random),
             "attention_ms": attention(network.config, B),
         }
@@ -250,15 +243,15 @@ def own_step(turns):
 def measure_validation(runs):
     """Validation on DoorKey: the losses of eight tasks"""
     run = training(CONFIGURATIONS["doorkey"])
-    network, seed = run["network"].eval(), evaluate.VALIDATION_SEED
-    asked = evaluate.questions(run["validation"], masks.EIGHT, sequences, 10, seed)
-    exact = evaluate.limits(run["validation"], asked)
+    network, seed = run.network.eval(), evaluate.VALIDATION_SEED
+    asked = evaluate.questions(run.validation, masks.EIGHT, sequences, 10, seed)
+    exact = evaluate.limits(run.validation, asked)
     return by_threads(lambda: evaluate.losses(network, asked, exact))
 
 
 def measure_rollout(runs):
     """Episodes of 200 steps in Maze2D, played by the model at T=10"""
-    network = training(CONFIGURATIONS["maze2d_10"])["network"].eval()
+    network = training(CONFIGURATIONS["maze2d_10"]).network.eval()
     fresh = lambda: worlds.environment("maze2d-medium", rollouts, rollout.ROLLOUT_SEED)
     return by_threads(lambda: rollout.play(network, fresh()))
 

@@ -237,26 +237,37 @@ def moments(x, scale):
     return mean, np.where(std > 1e-7 * scale, std, 1.0)  # a constant has nothing to scale
 
 
-def sample_windows(values, lengths, batch_size, context, generator):
-    """Draw windows of consecutive timesteps, every window of the data with equal probability.
+class Windows:
+    """All windows of `context` consecutive timesteps, to draw from with equal probability.
 
-    values: {name: (N, L) or (N, L, k) tensor}; lengths: (N,) tensor, all at least `context`;
-    generator: torch.Generator on the same device.
-    Returns {name: (B, T) or (B, T, k)} and, as "timestep", each entry's index in its trajectory.
+    trajectories: Trajectories of at least `context` timesteps each.
     """
-    L, device = next(iter(values.values())).shape[1], lengths.device
-    room = lengths - context + 1  # (N,) the number of windows in each trajectory
-    last = room.cumsum(0)  # windows are numbered through all trajectories
-    draw = {"generator": generator, "device": device}
-    window = torch.randint(int(last[-1]), (batch_size,), **draw)  # (B,)
-    episode = torch.searchsorted(last, window, right=True)  # (B,) whose window it is
-    # The start gets a draw of its own: where every window is a whole trajectory, as in DoorKey,
-    # these are the draws that all committed results were made with.
-    start = (torch.rand(batch_size, dtype=torch.float64, **draw) * room[episode]).long()
-    timestep = start[:, None] + torch.arange(context, device=device)  # (B, T)
-    rows = episode[:, None] * L + timestep  # (B, T) into the flattened (N * L, ...)
-    windows = {name: array.flatten(0, 1)[rows] for name, array in values.items()}
-    return windows | {"timestep": timestep}
+
+    def __init__(self, trajectories, context, device="cpu"):
+        values, self.context = trajectories.tensors(device), context
+        lengths = torch.as_tensor(trajectories.lengths, device=device)  # (N,)
+        self.L = trajectories.values[trajectories.factors[0].name].shape[1]
+        self.flat = {name: array.flatten(0, 1) for name, array in values.items()}  # (N * L, ...)
+        self.room = lengths - context + 1  # (N,) the number of windows in each trajectory
+        self.last = self.room.cumsum(0)  # windows are numbered through all trajectories
+        self.count = int(self.last[-1])  # here, and once: who asks a GPU for a number waits for it
+
+    def draw(self, batch_size, generator):
+        """{name: (B, T) or (B, T, k)} and, as "timestep", each entry's index in its trajectory.
+
+        generator: torch.Generator on the same device.
+        """
+        options = {"generator": generator, "device": self.last.device}
+        window = torch.randint(self.count, (batch_size,), **options)  # (B,)
+        episode = torch.searchsorted(self.last, window, right=True)  # (B,) whose window it is
+        # The start gets a draw of its own: where every window is a whole trajectory, as in DoorKey,
+        # these are the draws that all committed results were made with.
+        uniform = torch.rand(batch_size, dtype=torch.float64, **options)
+        start = (uniform * self.room[episode]).long()
+        timestep = start[:, None] + torch.arange(self.context, device=window.device)  # (B, T)
+        rows = episode[:, None] * self.L + timestep  # (B, T) into the flattened (N * L, ...)
+        windows = {name: array[rows] for name, array in self.flat.items()}
+        return windows | {"timestep": timestep}
 
 
 def check_context(trajectories, context):

@@ -433,9 +433,9 @@ def wanted_timestep(task, predict):
     """(B,) the one timestep that each sequence predicts; None if the task predicts several."""
     if isinstance(predict, dict):
         return None
-    if not all(traits(name, predict.shape[1]).one_timestep for name in parse(task)):
+    if not all(traits(name, predict.shape[-2]).one_timestep for name in parse(task)):
         return None
-    return predict.any(dim=-1).byte().argmax(dim=1)
+    return predict.any(dim=-1).byte().argmax(dim=-1)
 
 
 def picture(see, predict):

@@ -78,6 +78,8 @@ ALLOWED = {
 class Dropout(nn.Module):
     """nn.Dropout, by a random byte an entry on a CPU (p is rounded to 1/256): 10% off a step."""
 
+    by_bytes = True
+
     def __init__(self, p):
         super().__init__()
         self.p, self.threshold = p, min(round(256 * p), 255)
@@ -85,7 +87,7 @@ class Dropout(nn.Module):
     def forward(self, x):
         if not self.training or self.threshold == 0:
             return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or not self.by_bytes or torch.compiler.is_compiling():
             return F.dropout(x, self.p)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64)
         random = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()]  # eight a draw
@@ -124,10 +126,10 @@ def attend(q, k, v, mask, dropout):
     """softmax(q k^T / sqrt(hs)) v: (heads, n, hs) of q (heads, n, hs), k and v (heads, T, hs)."""
     p = dropout.p if dropout.training else 0.0
     T, hs = k.shape[1:]
-    if k.device.type != "cpu" or (T >= 64 and p == 0):
+    if T >= 64 and (p == 0 or k.device.type != "cpu"):
         mask = None if mask is None else mask[None]
         return F.scaled_dot_product_attention(q[None], k[None], v[None], mask, p)[0]
-    # Few tokens on a CPU: written out, this takes 12% off a step. Keys come before queries, and for
+    # Few tokens: written out, on a CPU this takes 12% off a step. Keys come before queries, and for
     # very few of them first of all, because softmax is slow there along a short last axis.
     scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (heads, T, n)
     if mask is not None:
@@ -174,12 +176,26 @@ def take(x, at):
 # From factors to numbers
 
 
+class Units(nn.Module):
+    """Statistics of continuous factors as tensors on the device of a model: units(f, "std"), (k,)."""
+
+    def __init__(self, factors):
+        super().__init__()
+        for f in factors:
+            for name in ("mean", "std", "step_std") if f.kind == "continuous" else ():
+                value = getattr(f, name) or [float(name != "mean")] * f.size
+                self.register_buffer(f"{name}_{f.name}", torch.tensor(value), persistent=False)
+
+    def forward(self, f, name):
+        return getattr(self, f"{name}_{f.name}")
+
+
 class Features(nn.Module):
     """Some factors of a timestep as numbers, of which nothing hidden is left. It has no weights."""
 
     def __init__(self, factors, config):
         super().__init__()
-        self.factors, self.config = factors, config
+        self.factors, self.config, self.units = factors, config, Units(factors)
         states = [f for f in factors if f.kind == "continuous" and f.group == "STATE"]
         self.differences = states if config.differences else []
         flags = len(factors) + len(self.differences) if config.hidden == "flag" else 0
@@ -187,9 +203,6 @@ class Features(nn.Module):
         both = factors + self.differences
         self.width = flags + waves + sum(f.size for f in both)
         for f in factors:
-            for name in ("mean", "std", "step_std") if f.kind == "continuous" else ():
-                value = getattr(f, name) or [float(name != "mean")] * f.size
-                self.register_buffer(f"{name}_{f.name}", torch.tensor(value), persistent=False)
             classes = torch.arange(f.size if f.kind == "categorical" else 0)
             self.register_buffer(f"classes_{f.name}", classes, persistent=False)
 
@@ -208,7 +221,7 @@ class Features(nn.Module):
             shown = see[f.name][..., None]
             both = F.pad(shown[:, 1:] & shown[:, :-1], (0, 0, 1, 0))  # (B, T, 1), False at t=0
             change = F.pad(values[f.name].diff(dim=1), (0, 0, 1, 0))
-            change = change / getattr(self, f"step_std_{f.name}")
+            change = change / self.units(f, "step_std")
             parts += [torch.where(both, change, 0.0), ~both]
         if self.config.hidden == "zero":  # as published: hidden and zero look the same
             parts = parts[::2]  # every second part is a flag
@@ -221,7 +234,7 @@ class Features(nn.Module):
         frequencies 1, 2, 4, ... make that visible. Those of a return would only tell training
         episodes apart, and another return could not be asked for.
         """
-        x = (value - getattr(self, f"mean_{f.name}")) / getattr(self, f"std_{f.name}")
+        x = (value - self.units(f, "mean")) / self.units(f, "std")
         if f.group != "STATE":
             return x
         frequency = 2.0 ** torch.arange(self.config.fourier_features, device=x.device)
@@ -238,7 +251,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config, factors):
         super().__init__()
-        self.config, self.factors = config, factors
+        self.config, self.factors, self.units = config, factors, Units(factors)
         self.causal = config.model_type == "dt"
         tokens = tokens_of_a_timestep(config, factors)
         self.features = nn.ModuleList([Features(token, config) for token in tokens])
@@ -309,7 +322,7 @@ class Transformer(nn.Module):
         x = self.norm(x).view(B, -1, len(decoding), self.config.n_embd)  # (B, T or 1, tokens, d)
         outputs = {}
         for token, head, g in zip(x.unbind(dim=2), self.heads, decoding):
-            outputs |= split_outputs(head(token), self.asked[g], self.config)
+            outputs |= split_outputs(head(token), self.asked[g], self)
         return outputs
 
 
@@ -318,7 +331,7 @@ class FeedForwardNet(nn.Module):
 
     def __init__(self, config, factors):
         super().__init__()
-        self.config, self.factors = config, factors
+        self.config, self.factors, self.units = config, factors, Units(factors)
         self.predicted = predicted(factors, config)
         self.features = Features(factors, config)
         widths = [self.features.width * config.context] + [config.n_embd] * config.n_layer
@@ -335,7 +348,7 @@ class FeedForwardNet(nn.Module):
         if T != self.config.context:
             raise ValueError(f"this net needs exactly {self.config.context} steps, not {T}")
         x = self.layers(features.flatten(1)).view(B, T, -1)
-        return split_outputs(take(x, at), self.predicted, self.config)
+        return split_outputs(take(x, at), self.predicted, self)
 
 
 def build(config, factors):
@@ -393,12 +406,12 @@ def output_sizes(factors, config):
     return [f.size * (2 if f.kind == "continuous" and gaussian else 1) for f in factors]
 
 
-def split_outputs(x, factors, config):
+def split_outputs(x, factors, network):
     """{factor: (..., size)} in raw units, from the concatenated outputs x (..., sum of sizes)."""
-    sizes = output_sizes(factors, config)
+    config, sizes = network.config, output_sizes(factors, network.config)
     outputs = dict(zip([f.name for f in factors], x.split(sizes, dim=-1)))
     for f in (f for f in factors if f.kind == "continuous"):
-        mean, std = x.new_tensor(f.mean or [0.0] * f.size), scale_of(f, x)
+        mean, std = network.units(f, "mean").to(x.dtype), network.units(f, "std").to(x.dtype)
         if config.head == "gaussian":
             outputs[f.name], log_variance = outputs[f.name].split(f.size, dim=-1)
             # Softly within e^-14..e^14. What a window repeats, such as a goal, is known exactly,
@@ -409,11 +422,6 @@ def split_outputs(x, factors, config):
         if config.tanh_actions and f.group == "ACTION":
             outputs[f.name] = outputs[f.name].tanh()
     return outputs
-
-
-def scale_of(f, x):
-    """(k,) the standard deviation of a continuous factor, as a tensor like x."""
-    return x.new_tensor(f.std or [1.0] * f.size)
 
 
 def entry_losses(network, outputs, values, at=None):
@@ -430,10 +438,10 @@ def entry_losses(network, outputs, values, at=None):
             nats = F.cross_entropy(prediction.flatten(0, 1), truth.flatten(), reduction="none")
             losses[f.name] = nats.view(truth.shape)
             continue
-        error = (prediction - truth) / scale_of(f, prediction)  # (B, T, k)
+        std = network.units(f, "std")
+        error = (prediction - truth) / std  # (B, T, k)
         if head == "gaussian":
-            log_variance = outputs[f"{f.name}/log_variance"].float()
-            log_variance = log_variance - 2 * scale_of(f, prediction).log()
+            log_variance = outputs[f"{f.name}/log_variance"].float() - 2 * std.log()
             squares = error.square() * (-log_variance).exp()
             error = 0.5 * (squares + log_variance + math.log(2 * math.pi))
         losses[f.name] = (

@@ -196,7 +196,7 @@ train, validation = worlds.train_and_validation(dataset, num_trajectories, data_
 if dreams:
     train = data.Trajectories.load(dreams)  # with the statistics of the demonstrations
 fingerprint = worlds.fingerprint(dreams or dataset, train, validation)
-values, lengths = train.tensors(device), torch.as_tensor(train.lengths, device=device)
+windows = data.Windows(train, context, device)
 if start is None:
     shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
     network = model.build(model.ModelConfig(**shape), train.factors)
@@ -239,19 +239,23 @@ turns = list(masks.parse(task)) if by_turns else [task]  # what step after step 
 
 
 # ---- a step --------------------------------------------------------------------------------------
-def get_batch(it):
-    """The batch of a step, from (seed, it) alone, so that any step can be made again.
-
-    Returns {factor: (B, T) or (B, T, k)}, see and predict, both (B, T, 3) or {factor: (B, T)}.
-    """
+def reseed(it):
+    """Whatever a step draws comes from (seed, it) alone, so that any step can be made again."""
     for_batch, for_dropout = np.random.SeedSequence([seed, it]).generate_state(2).tolist()
     generator.manual_seed(for_batch)
     torch.manual_seed(for_dropout + rank)
-    source = values, lengths
+
+
+def get_batch(it):
+    """The batch of a step, which reseed() has been called for.
+
+    Returns {factor: (B, T) or (B, T, k)}, see and predict, both (B, T, 3) or {factor: (B, T)}.
+    """
+    source = windows
     if fresh:
         made = worlds.make(dataset, batch_size, [seed, it, data_seed])
-        source = made.tensors(device), torch.as_tensor(made.lengths, device=device)
-    batch = data.sample_windows(*source, batch_size, context, generator)
+        source = data.Windows(made, context, device)
+    batch = source.draw(batch_size, generator)
     asked = turns[it % len(turns)]
     see, predict = masks.draw(asked, batch_size, context, generator, by_turns, returns)
     if factor_hiding:
@@ -289,6 +293,7 @@ def train_step(it):
     """One step of training. Returns its loss, a scalar tensor."""
     for group in optimizer.param_groups:
         group["lr"] = lr_at(it)
+    reseed(it)
     # What happened, what of it is shown, and what is asked. batch: {factor: (B, T) or (B, T, k)}
     batch, see, predict = get_batch(it)  # see, predict: (B, T, 3)
     asked = turns[it % len(turns)]
@@ -368,32 +373,33 @@ def save(it, with_best):
 
 
 # ---- the loop ------------------------------------------------------------------------------------
-print("\n".join(f"{name} = {value!r}" for name, value in config.items()))
-sizes = f"{len(train)} training and {len(validation)} validation trajectories"
-print(f"{model.num_params(network):,} parameters, {sizes}")
 log = None
-if wandb_log and rank == 0:
-    import wandb
+if __name__ == "__main__":  # train_seeds.py and bench.py take all above, and step by themselves
+    print("\n".join(f"{name} = {value!r}" for name, value in config.items()))
+    sizes = f"{len(train)} training and {len(validation)} validation trajectories"
+    print(f"{model.num_params(network):,} parameters, {sizes}")
+    if wandb_log and rank == 0:
+        import wandb
 
-    log = wandb.init(project=wandb_project, name=out_dir, config=config)
-# Nothing has been written so far: whatever could be refused has been.
-if init_from != "resume" and rank == 0:
-    checkpoint.begin(out_dir, overwrite)
+        log = wandb.init(project=wandb_project, name=out_dir, config=config)
+    # Nothing has been written so far: whatever could be refused has been.
+    if init_from != "resume" and rank == 0:
+        checkpoint.begin(out_dir, overwrite)
 
-# Ctrl-C and the like: the loop ends after the step it is in. Of several processes, the writer's.
-stop = configurator.stops(heed=rank == 0)
-quiet = rank > 0 or not sys.stderr.isatty()
-steps = tqdm(range(first_iter, max_iters + 1), initial=first_iter, total=max_iters, disable=quiet)
-for it in steps:
-    if it % eval_interval == 0 or it == max_iters:
-        evaluate_and_save(it)
-    if it == max_iters or stop:
-        break
-    loss_sum, loss_count = loss_sum + train_step(it), loss_count + 1
+    # Ctrl-C and the like: the loop ends after the step it is in. Of several processes the writer's.
+    stop = configurator.stops(heed=rank == 0)
+    quiet = rank > 0 or not sys.stderr.isatty()
+    steps = range(first_iter, max_iters + 1)
+    for it in tqdm(steps, initial=first_iter, total=max_iters, disable=quiet):
+        if it % eval_interval == 0 or it == max_iters:
+            evaluate_and_save(it)
+        if it == max_iters or stop:
+            break
+        loss_sum, loss_count = loss_sum + train_step(it), loss_count + 1
 
-if stop and it < max_iters:
-    check_finite(it)
-    save(it, False)
-    advice = "go on with the same command and --init_from=resume"
-    print(f"stopped at step {it} and saved; {advice}", file=sys.stderr)
-    sys.exit(128 + stop[0])
+    if stop and it < max_iters:
+        check_finite(it)
+        save(it, False)
+        advice = "go on with the same command and --init_from=resume"
+        print(f"stopped at step {it} and saved; {advice}", file=sys.stderr)
+        sys.exit(128 + stop[0])

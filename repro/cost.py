@@ -37,12 +37,12 @@ def cost(config, modes):
     training = bench.training(changed | {"eval_sequences": config["eval_sequences"]})
     bench.steps(training, 2)
     step = seconds(lambda: bench.steps(training, steps)) / steps
-    network = training["evaluated"].eval()
-    asked = lambda: evaluate.losses(network, training["questions"], training["limits"])
+    network = training.evaluated.eval()
+    asked = lambda: evaluate.losses(network, training.questions, training.limits)
     evaluation, final, episodes = seconds(asked), 0.0, config["eval_rollouts"]
     if episodes:
         game = episodes, rollout.SELECTION_SEED, rollout.parse_modes(config["eval_modes"])
-        play = lambda: rollout.measure(network, config["dataset"], training["train"], *game)
+        play = lambda: rollout.measure(network, config["dataset"], training.train, *game)
         played = seconds(play)
         evaluation += played
         # both checkpoints play each mode, in ten times as many episodes

@@ -64,13 +64,13 @@ def test_the_steps_are_those_of_train(run_warm, tmp_path):
     trained = checkpoint.read(str(tmp_path / "run" / "ckpt.pt"))["weights"]
     run = bench.training(settings)
     bench.steps(run, 3)
-    for name, weight in run["network"].state_dict().items():
+    for name, weight in run.network.state_dict().items():
         assert torch.equal(weight, trained[name]), name
     assert "pytest" in sys.argv[0] or sys.argv[0].endswith("-c"), "the command line is as it was"
 
 
 def test_linear_products_are_all_of_the_models():
-    network = bench.training(bench.CONFIGURATIONS["doorkey"] | TINY)["network"]
+    network = bench.training(bench.CONFIGURATIONS["doorkey"] | TINY).network
     multiplied = [tuple(out.shape) for out in bench.linear_products(network, 30)()]
     layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
     assert len(multiplied) == 3 * len(layers) - 1  # nobody needs the gradient of the data

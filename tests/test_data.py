@@ -282,8 +282,7 @@ def test_a_subset_keeps_what_belongs_to_its_trajectories(toy_data):
 
 def draw(made, B, context, seed=0):
     """Windows of trajectories."""
-    lengths, generator = torch.as_tensor(made.lengths), torch.Generator().manual_seed(seed)
-    return data.sample_windows(made.tensors(), lengths, B, context, generator)
+    return data.Windows(made, context).draw(B, torch.Generator().manual_seed(seed))
 
 
 def test_windows_are_consecutive_steps_of_one_trajectory():
@@ -319,8 +318,7 @@ def test_windows_of_whole_trajectories_are_drawn_as_in_all_committed_results(doo
     torch.rand(500, dtype=torch.float64, generator=generator)  # the start, which is 0
     after = torch.rand(1, generator=generator)
     ours = torch.Generator().manual_seed(3)
-    lengths = torch.as_tensor(doorkey_data.lengths)
-    batch = data.sample_windows(doorkey_data.tensors(), lengths, 500, 10, ours)
+    batch = data.Windows(doorkey_data, 10).draw(500, ours)
     for name, tensor in doorkey_data.tensors().items():
         assert torch.equal(batch[name], tensor[episode])
     assert (batch["timestep"] == torch.arange(10)).all()

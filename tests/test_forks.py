@@ -248,7 +248,7 @@ class Recurrent(nn.Module):
 
     def __init__(self, config, factors):
         super().__init__()
-        self.config, self.factors = config, factors
+        self.config, self.factors, self.units = config, factors, Units(factors)
         self.predicted = [f for f in factors if f.group != "RETURN"]
         self.features = Features(factors, config)
         lstm = {"batch_first": True, "bidirectional": True}
@@ -257,7 +257,7 @@ class Recurrent(nn.Module):
 
     def forward(self, values, see, at=None):
         x, _ = self.lstm(self.features(values, expand(see, self.factors)))  # (B, T, 2 d)
-        return split_outputs(self.head(take(x, at)), self.predicted, self.config)
+        return split_outputs(self.head(take(x, at)), self.predicted, self)
 
 
 def build(config, factors):
@@ -299,9 +299,9 @@ LAPLACE = {  # a place in model.py: what is put there, where \1 is what was ther
             outputs[f"{f.name}/log_scale"] = 7 * (log_scale / 7).tanh() + std.log()
 \1""",
     # the loss
-    r"^(        error = \(prediction - truth\) / scale_of\(f, prediction\).*\n)": r"""\1
+    r"^(        error = \(prediction - truth\) / std.*\n)": r"""\1
         if head == "laplace":
-            log_scale = outputs[f"{f.name}/log_scale"].float() - scale_of(f, prediction).log()
+            log_scale = outputs[f"{f.name}/log_scale"].float() - std.log()
             error = error.abs() * (-log_scale).exp() + log_scale + math.log(2)
 """,
     # the distribution to draw from

@@ -399,7 +399,7 @@ def maze(browser):
 def windows_of_the_maze(n):
     generator = torch.Generator().manual_seed(4)
     demos = maze2d.make_dataset(20, seed=8)
-    values = data.sample_windows(demos.tensors(), torch.full((20,), 200), n, 5, generator)
+    values = data.Windows(demos, 5).draw(n, generator)
     values = {f.name: values[f.name] for f in demos.factors}
     see, _ = masks.draw("random", n, 5, generator)
     return values, masks.expand(see, demos.factors)

@@ -173,15 +173,15 @@ def test_by_turns_each_step_has_one_task_at_evenly_spread_timesteps():
     settings = {"task": "past+behavior_cloning", "by_turns": True, "batch_size": 20, "n_embd": 16}
     run = bench.training(settings | {"num_trajectories": 16})
     for it in range(4):
-        _, see, predict = run["get_batch"](it)
+        _, see, predict = run.get_batch(it)
         i = predict.any(-1).sum(1) if it % 2 == 0 else see[..., 0].sum(1)  # (20,)
         assert i.bincount(minlength=11).tolist() == [0] + [2] * 10
         assert predict[..., 0].any() == (it % 2 == 0)
     mixed = bench.training(settings | {"num_trajectories": 16, "by_turns": False})
-    _, _, predict = mixed["get_batch"](0)
+    _, _, predict = mixed.get_batch(0)
     assert predict[:10, :, 0].any() and not predict[10:, :, 0].any()
     for chosen in run, mixed:
-        assert np.isfinite([chosen["train_step"](it).item() for it in range(2)]).all()
+        assert np.isfinite([chosen.train_step(it).item() for it in range(2)]).all()
 
 
 @pytest.mark.parametrize("task", ["inverse_dynamics", "span(2,5)+inverse_dynamics"])

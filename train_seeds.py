@@ -1,0 +1,293 @@
+"""Train several seeds at once, all of them in every step: what fills a GPU.
+
+    python train_seeds.py config/minigrid_random.py --seeds=0,1,2,3,4,5 --device=cuda
+
+A model of this size leaves a GPU idle: it waits for the next small kernel to be launched. So here
+the weights of all seeds stand side by side in one tensor (S, P), torch.vmap makes one network of S,
+and a whole step (windows, masks, forward, backward, AdamW) is recorded once as a CUDA graph and
+then replayed, without a word between GPU and CPU.
+
+The runs are train.py's own, one for each seed, set up as it sets them up. They see the same
+batches, are evaluated and saved in the same way, and end with the same weights, to rounding; only
+the entries that dropout drops are others. All settings but `seeds` are those of train.py. A
+{seed} in one of them stands for the number. Before this: train.py.
+"""
+
+import configurator  # first of all: Ctrl-C is one line from there on
+
+# isort: split
+
+import contextlib
+import importlib.util
+import os
+import sys
+
+import torch
+from torch.func import functional_call
+from tqdm import tqdm
+
+import checkpoint
+import masks
+import model
+
+# ---- settings ------------------------------------------------------------------------------------
+seeds = "0,1,2,3,4,5"
+# --------------------------------------------------------------------------------------------------
+
+TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
+
+
+def set_up(arguments):
+    """train.py as a module, run with these arguments up to its loop: train_step, network, ..."""
+    spec = importlib.util.spec_from_file_location("train", TRAIN)
+    run, argv = importlib.util.module_from_spec(spec), sys.argv
+    try:
+        sys.argv = [TRAIN, *arguments]
+        spec.loader.exec_module(run)
+    finally:
+        sys.argv = argv
+    return run
+
+
+class Together:
+    """One step for several runs of train.py that differ in nothing but their seed.
+
+    The weights of S networks are two tensors (S, P): those that decay and the rest, as in the
+    groups of the optimiser. P: the parameters of one network in that group.
+    """
+
+    def __init__(self, runs):
+        first = runs[0]
+        self.runs, self.network, self.device = runs, first.network, first.device
+        named = {p: name for name, p in first.network.named_parameters()}
+        groups = first.optimizer.param_groups
+        self.names = [[named[p] for p in group["params"]] for group in groups]
+        self.shapes = {name: p.shape for p, name in named.items()}
+        self.weights = [x.requires_grad_() for x in self.gather(weights_of)]
+        self.average = self.gather(average_of) if first.average else None
+        self.lr, self.mix = torch.zeros(2, device=self.device)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [x], "weight_decay": group["weight_decay"]}
+             for x, group in zip(self.weights, groups)],
+            lr=self.lr, fused=True, capturable=self.on_gpu(),
+        )  # fmt: skip
+        moments = zip(self.weights, self.gather(first_moment_of), self.gather(second_moment_of))
+        for x, one, two in moments:
+            step = torch.tensor(float(first.first_iter), device=self.device)
+            self.optimizer.state[x] = {"step": step, "exp_avg": one, "exp_avg_sq": two}
+        self.loss_sum = torch.tensor([float(run.loss_sum) for run in runs], device=self.device)
+        self.losses = torch.vmap(self.loss, randomness="different")
+        if first.compile:
+            self.losses = torch.compile(self.losses)
+        self.graphs, self.taken = {}, {}
+        self.streams = [torch.cuda.Stream() for _ in runs] if self.on_gpu() else []
+
+    def on_gpu(self):
+        return torch.device(self.device).type == "cuda"
+
+    def gather(self, tensors_of):
+        """Two tensors (S, P) from a function of a run that returns {name: tensor}."""
+        rows = [tensors_of(run) for run in self.runs]
+        flat = lambda row, names: torch.cat([row[name].detach().flatten() for name in names])
+        return [torch.stack([flat(row, names) for row in rows]) for names in self.names]
+
+    def hand_out(self, stacked, tensors_of):
+        """The opposite of gather(): put two tensors (S, P) into the tensors of the runs."""
+        for number, run in enumerate(self.runs):
+            tensors = tensors_of(run)
+            for name, x in self.parts([x.detach()[number] for x in stacked]).items():
+                tensors[name].detach().copy_(x)
+
+    def parts(self, flat):
+        """{name: tensor} from two tensors (P,), those of one network."""
+        parts = {}
+        for x, names in zip(flat, self.names):
+            pieces = x.split([self.shapes[name].numel() for name in names])
+            parts |= {name: piece.view(self.shapes[name]) for name, piece in zip(names, pieces)}
+        return parts
+
+    def loss(self, weights, batch, see, shares, at=None):
+        """The loss of one network, a scalar, given what train.train_step() would give it."""
+        with self.runs[0].autocast:
+            outputs = functional_call(self.network, self.parts(weights), (batch, see, at))
+            return model.loss(self.network, outputs, batch, shares, at, self.runs[0].weights)[0]
+
+    def batches(self, it):
+        """What train.get_batch() draws for each seed, stacked: {factor: (S, B, T)}, see, predict.
+
+        On a GPU every seed draws in a stream of its own, all at the same time.
+        """
+        if not self.streams:
+            return stack([run.get_batch(it) for run in self.runs])
+        drawn, main = [], torch.cuda.current_stream()
+        for run, stream in zip(self.runs, self.streams):
+            stream.wait_stream(main)
+            with torch.cuda.stream(stream):
+                drawn.append(run.get_batch(it))
+        for stream in self.streams:
+            main.wait_stream(stream)
+        return stack(drawn)
+
+    def advance(self, it):
+        """One step of all networks, as train.train_step() takes it of one."""
+        first = self.runs[0]
+        batch, see, predict = self.batches(it)  # {factor: (S, B, T)}, (S, B, T, 3) each
+        asked = first.turns[it % len(first.turns)]
+        shares = torch.vmap(lambda mask: masks.shares(asked, mask, self.network.factors))(predict)
+        at = masks.wanted_timestep(asked, predict)  # (S, B), or None for all
+        more = () if at is None else (at,)  # vmap takes tensors only
+        losses = self.losses(self.weights, batch, see, shares, *more)  # (S,)
+        gradients = torch.autograd.grad(losses.sum(), self.weights)  # two of (S, P)
+        norm = sum(x.square().sum(dim=1) for x in gradients).sqrt()  # (S,)
+        scale = (first.grad_clip / (norm + 1e-6)).clamp(max=1) if first.grad_clip else 1
+        for x, gradient in zip(self.weights, gradients):
+            x.grad = gradient * scale[:, None] if first.grad_clip else gradient
+        self.optimizer.step()
+        for mean, x in zip(self.average or (), self.weights):
+            mean.lerp_(x.detach(), self.mix)
+        self.loss_sum += losses.detach()
+
+    def step(self, it):
+        """Take a step: on a GPU by replaying the record of one that was taken before."""
+        first = self.runs[0]
+        for run in self.runs:
+            run.reseed(it)
+            run.loss_count += 1
+        self.lr.fill_(first.lr_at(it))
+        self.mix.fill_(1 - first.ema if it else 1)  # an average begins with the first weights
+        turn = it % len(first.turns)
+        self.taken[turn] = self.taken.get(turn, 0) + 1
+        if turn not in self.graphs and self.on_gpu() and self.taken[turn] > 2:
+            self.graphs[turn] = self.record(it)
+        self.graphs[turn].replay() if turn in self.graphs else self.advance(it)
+
+    def record(self, it):
+        """A step as a CUDA graph, which draws from the same generators when it is replayed."""
+        graph = torch.cuda.CUDAGraph()
+        for run in self.runs:
+            graph.register_generator_state(run.generator)
+        with torch.cuda.graph(graph):
+            self.advance(it)
+        return graph
+
+    def hand_out_all(self, it):
+        """Give every run its weights, and what it needs to be saved, after `it` steps."""
+        self.hand_out(self.weights, weights_of)
+        moments = [self.optimizer.state[x] for x in self.weights]
+        self.hand_out([state["exp_avg"] for state in moments], first_moment_of)
+        self.hand_out([state["exp_avg_sq"] for state in moments], second_moment_of)
+        if self.average:
+            self.hand_out(self.average, average_of)
+        for run, loss_sum in zip(self.runs, self.loss_sum.tolist()):
+            for state in run.optimizer.state.values():
+                state["step"] = torch.tensor(float(it), device=self.device)
+            run.loss_sum = loss_sum
+
+    def evaluate_and_save(self, it):
+        """Let each run do what train.py does between its steps."""
+        self.hand_out_all(it)
+        for run in self.runs:
+            print(f"seed {run.seed}", end=", ")
+            run.evaluate_and_save(it)
+        self.loss_sum.zero_()
+
+
+def weights_of(run):
+    return dict(run.network.named_parameters())
+
+
+def average_of(run):
+    return dict(run.average.module.named_parameters())
+
+
+def moment_of(run, key):
+    """{name: one of AdamW's two moments}, zeros before the first step."""
+    for p in run.network.parameters():
+        run.optimizer.state[p].setdefault(key, torch.zeros_like(p))
+    return {name: run.optimizer.state[p][key] for name, p in run.network.named_parameters()}
+
+
+def first_moment_of(run):
+    return moment_of(run, "exp_avg")
+
+
+def second_moment_of(run):
+    return moment_of(run, "exp_avg_sq")
+
+
+def stack(parts):
+    """A list of tensors, or of dictionaries or tuples of them, as one with an axis before all."""
+    if isinstance(parts[0], dict):
+        return {name: stack([part[name] for part in parts]) for name in parts[0]}
+    if isinstance(parts[0], tuple):
+        return tuple(stack(list(part)) for part in zip(*parts))
+    return torch.stack(parts)
+
+
+def folder_of(arguments):
+    """The out_dir that train.py would take from its arguments, with a {seed} in it."""
+    out_dir = "out/run"
+    for path in (word for word in arguments if not word.startswith("-")):
+        out_dir = configurator.read_file(path).get("out_dir", out_dir)
+    for flag in (word for word in arguments if word.startswith("--out_dir=")):
+        out_dir = flag.removeprefix("--out_dir=")
+    return out_dir if "{seed}" in out_dir else out_dir + "_s{seed}"
+
+
+def set_up_all(arguments):
+    """The runs of all seeds, without those that are at their end already."""
+    runs, rest = [], [*arguments, f"--out_dir={folder_of(arguments)}", "--seed={seed}"]
+    for number in seeds.split(","):
+        if not number.isdecimal():
+            raise ValueError(f"seeds={seeds!r} are not numbers with commas: 0,1,2")
+        with contextlib.suppress(SystemExit):  # train.py has said that it is done
+            runs.append(set_up([word.replace("{seed}", number) for word in rest]))
+    for run in runs[:1]:
+        if run.world_size > 1 or run.wandb_log:
+            raise ValueError("several seeds at once: without torchrun and wandb_log")
+        if run.fresh and torch.device(run.device).type == "cuda":
+            raise ValueError("fresh trajectories are made on the CPU: one seed at a time")
+    # Where all were killed while they saved, those that had not yet done so catch up.
+    furthest = max((run.first_iter for run in runs), default=0)
+    for run in runs:
+        for it in range(run.first_iter, furthest):
+            run.loss_sum, run.loss_count = run.loss_sum + run.train_step(it), run.loss_count + 1
+        run.first_iter = furthest
+    return runs
+
+
+def main(arguments):
+    model.Dropout.by_bytes = False  # which vmap cannot do
+    runs = set_up_all(arguments)
+    if not runs:
+        return
+    first = runs[0]
+    print("\n".join(f"{name} = {value!r}" for name, value in first.config.items()))
+    print(f"{len(runs)} times {model.num_params(first.network):,} parameters")
+    for run in runs:
+        if run.init_from != "resume":
+            checkpoint.begin(run.out_dir, run.overwrite)
+    together = Together(runs)
+    stop, quiet = configurator.stops(), not sys.stderr.isatty()
+    for it in tqdm(range(first.first_iter, first.max_iters + 1), disable=quiet):
+        last = it == first.max_iters or bool(stop)
+        if it % first.eval_interval == 0 or it == first.max_iters:
+            together.evaluate_and_save(it)
+        elif stop:
+            together.hand_out_all(it)
+            for run in runs:
+                run.check_finite(it)
+                run.save(it, False)
+        if last:
+            break
+        together.step(it)
+    if stop and it < first.max_iters:
+        advice = "go on with the same command and --init_from=resume"
+        print(f"stopped at step {it} and saved; {advice}", file=sys.stderr)
+        sys.exit(128 + stop[0])
+
+
+if __name__ == "__main__":
+    own = [word for word in sys.argv[1:] if word.startswith("--seeds=") or word in ("-h", "--help")]
+    configurator.apply(globals(), own)
+    main([word for word in sys.argv[1:] if word not in own])
