@@ -37,22 +37,23 @@ threads = 1  # CPU threads (0: torch's choice)
 out = ""  # the file to write the results to; empty: eval.json in out_dir
 # --------------------------------------------------------------------------------------------------
 
-CHUNK = 250  # sequences that answer() computes at a time: more would not stay in the cache
+CHUNK = 250  # sequences that answer() computes at a time: more would not stay in a CPU's cache
 VALIDATION_SEED = 999  # of the masks of validation during training
 HERE = os.path.dirname(os.path.abspath(__file__))
 PUBLISHED = os.path.join(HERE, "repro", "published.json")  # the paper's numbers
 
 
 def answer(network, values, see, at=None):
-    """The outputs for any number of sequences, CHUNK at a time, on the CPU and without gradients.
+    """The outputs for any number of sequences, some at a time, on the CPU and without gradients.
 
     values: {factor: (n, T) or (n, T, k)}; see: (n, T, 3) or {factor: (n, T)}; at: (n,) or None.
     """
     device, see = next(network.parameters()).device, masks.expand(see, network.factors)
     n, parts = len(see[network.factors[0].name]), []
+    chunk = CHUNK if device.type == "cpu" else n
     with torch.inference_mode():
-        for start in range(0, n, CHUNK):
-            rows = slice(start, start + CHUNK)
+        for start in range(0, n, chunk):
+            rows = slice(start, start + chunk)
             batch = {name: value[rows].to(device) for name, value in values.items()}
             shown = {name: mask[rows].to(device) for name, mask in see.items()}
             outputs = network(batch, shown, None if at is None else at[rows].to(device))

@@ -329,11 +329,20 @@ def shares(task, predict, factors):
     predict: from draw(), or hide_factors(), of the same task.
     """
     counts = {}
-    for name, mask in expand(predict, factors).items():
-        counts[name] = mask.float()  # (B, T)
-        for part, rows in rows_of(task, len(mask)).items():
-            counts[name][rows] *= parse(task)[part] / mask[rows].sum().clamp(min=1)
+    for name, mask in expand(predict, factors).items():  # mask: (B, T)
+        task_of, share_of = weighing(task, len(mask), mask.device)
+        asked = torch.zeros_like(share_of).index_add(0, task_of, mask.sum(dim=1).float())
+        each = share_of / asked.clamp(min=1)  # (tasks,) what an entry of each task counts
+        counts[name] = mask * each[task_of][:, None]
     return counts
+
+
+@cache
+def weighing(task, B, device):
+    """(B,) which task of a mixture each sequence has, and (tasks,) the share of each."""
+    rows = [range(B)[rows] for rows in rows_of(task, B).values()]
+    task_of = [number for number, each in enumerate(rows) for _ in each]
+    return torch.tensor(task_of, device=device), torch.tensor([*parse(task).values()], device=device)
 
 
 RETURN_MODES = ("hidden", "first", "all", "first_half", "all_half", "with_state", "unchanged")

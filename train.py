@@ -177,6 +177,8 @@ if init_from == "resume":
         print(f"{out_dir} is already at step {start['iter']}: a larger --max_iters goes on")
         sys.exit()
 device_type = torch.device(device).type
+if device_type == "cuda":
+    torch.set_float32_matmul_precision("high")  # products in TF32
 if world_size > 1:
     if device_type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
