@@ -14,7 +14,7 @@ STUDY=maze2d_ablation
 BASE="config/maze2d_bc.py --context=10 --max_iters=10000 --eval_interval=5000"
 if [ -n "$TINY" ]; then TINY="$TINY --eval_rollouts=4"; fi
 
-for seed in $SEEDS; do
+for seed in $(seeds); do
   run base $BASE
   run mean $BASE --head=mean
   run narrow $BASE --n_layer=3 --n_ff=128

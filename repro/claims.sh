@@ -16,7 +16,7 @@ STUDY=maze2d_returns
 if [ -n "$TINY" ]; then TINY="$TINY --eval_rollouts=4"; fi
 EVERY="--context=5 --eval_modes=rc_all,rc_all_states"
 
-for seed in $SEEDS; do
+for seed in $(seeds); do
   run unimask_rc_T5 config/maze2d_rc.py --returns=with_state
   run dt_rc_T5 config/maze2d_dt_rc.py --returns=all # of which a causal model sees those so far
 done

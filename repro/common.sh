@@ -1,6 +1,7 @@
 # What the scripts of this folder share. Sourced, not run.
 #
 #   run ROW [config file] [settings]    notes down one line of $STUDY for $seed; nothing runs yet
+#   for seed in $(seeds)                each of $SEEDS; with GPU=1 {seed}, which stands for all of them
 #   line WORDS                          notes down any other command
 #   run_all                             runs the lines, JOBS at a time; those that finetune come last
 #   ensemble                            adds the finetuned models of all seeds as one (ensemble.py)
@@ -8,18 +9,21 @@
 #   draw STUDY                          tables and figures of what is there (figures.py)
 #
 # A line may have settings of train.py and of run.py. $EVERY is added to all of them.
+# GPU=1: train all seeds of a line at once, on a GPU (train_seeds.py).
 # ROWS="random nn_bc": only these rows. LIST=1: print the lines, run nothing.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -x .venv/bin/python ]; then PATH="$PWD/.venv/bin:$PATH"; fi
 export OMP_NUM_THREADS=1
 JOBS=${JOBS:-2} ROWS=${ROWS:-} EVERY=
-RESULTS=repro/results RUNS=out/runs ASSETS=assets TINY=
+RESULTS=${RESULTS:-repro/results} RUNS=out/runs ASSETS=${ASSETS:-assets} TINY=
 if [ "${SMOKE:-0}" = 1 ]; then
   RESULTS=out/smoke/results RUNS=out/smoke/runs ASSETS=out/smoke/assets
   SEEDS=${SEEDS:-0} CONTEXTS=${CONTEXTS:-5}
   TINY="--max_iters=1 --eval_interval=1 --eval_sequences=20 --batch_size=16 --n_embd=16 --n_head=2"
   TINY="$TINY --n_layer=1 --n_ff=16 --sequences=40 --rollouts=4 --results=$RESULTS --runs=$RUNS"
 fi
+
+seeds() { if [ "${GPU:-0}" = 1 ]; then echo "{seed}"; else echo "$SEEDS"; fi; }
 
 known=" " first= second= failed=0
 run() {
@@ -30,9 +34,10 @@ run() {
   if [ -n "$ROWS" ]; then
     case " $ROWS " in *" $name "*) ;; *) return 0 ;; esac
   fi
+  if [ "$seed" = "{seed}" ]; then set -- "$@" --device=cuda --seeds="${SEEDS// /,}"; fi
   # shellcheck disable=SC2086  # $EVERY and $TINY are several words
   line=$(printf '%q ' python repro/run.py --study="$STUDY" --row="$row" "$@" $EVERY --seed="$seed" $TINY)
-  line=${line//\\,/,} # which needs no backslash
+  line=$(sed 's/\\\([,{}]\)/\1/g' <<< "$line") # which need no backslash
   case "$line" in
     *--init_from=finetune:*) second="$second${line% }"$'\n' ;;
     *) first="$first${line% }"$'\n' ;;

@@ -25,7 +25,7 @@ masks() { # a config file, the questions of control, and settings: a row for eac
   run random_and_random_control "$1" --task=random+random_control "${@:3}"
 }
 
-for seed in $SEEDS; do
+for seed in $(seeds); do
   for world in $WORLDS; do
     STUDY=masks_$world
     case "$world" in

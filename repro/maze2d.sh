@@ -25,7 +25,7 @@ TO_RC="--task=reward_conditioned_states --eval_modes=rc,rc_states"
 LONGER="--max_iters=20000 --eval_interval=5000" # random masks teach little of driving
 SHORTER="--learning_rate=1e-3 --warmup_iters=50 --max_iters=10000 --eval_interval=2500"
 
-for seed in $SEEDS; do
+for seed in $(seeds); do
   for T in $CONTEXTS; do
     run "unimask_bc_T$T" config/maze2d_bc.py --context="$T"
     run "unimask_rc_T$T" config/maze2d_rc.py --context="$T"

@@ -35,7 +35,7 @@ UNIMASK="--model_type=unimask --norm=post --embedding=relu --init_range=0.1 --po
 GPT="--model_type=dt --norm=pre --embedding=norm --init_range=0 --learning_rate=1e-4"
 NN="--model_type=nn --learning_rate=1e-4"
 
-for seed in $SEEDS; do
+for seed in $(seeds); do
   for T in $CONTEXTS; do
     steps=$(epochs 2000 20)
     one="$UNIMASK --learning_rate=1e-4 $steps"

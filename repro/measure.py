@@ -120,7 +120,8 @@ def versions():
         "torch": torch.__version__,
         "numpy": numpy.__version__,
     }
-    return found | {"cpu": (names or [platform.machine()])[0]}
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return found | {"cpu": (names or [platform.machine()])[0]} | gpu
 
 
 if __name__ == "__main__":

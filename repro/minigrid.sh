@@ -35,7 +35,7 @@ finetune() { # task, and its own settings
 CONTROL="--learning_rate=5e-4 --dropout=0.2 --weight_decay=0.1 --max_iters=300 $FEW"
 INFERENCE="--learning_rate=3e-4 --max_iters=400"
 
-for seed in $SEEDS; do
+for seed in $(seeds); do
   # one task each
   run behavior_cloning config/minigrid_bc.py
   run reward_conditioned config/minigrid_rc.py

@@ -43,7 +43,7 @@ finetune() { # with the network of `random`
     --init_from="finetune:$RUNS/$STUDY/random_s$start" "${@:2}"
 }
 
-for seed in $SEEDS; do
+for seed in $(seeds); do
   one behavior_cloning $(epochs 1500 250) $(network 32 2 4 128) --state_weight=0.1
   one reward_conditioned $(epochs 1500 50) $(network 32 3 4 128) --state_weight=1
   one goal_conditioned $(epochs 3000 250) $(network 128 3 8 128) --state_weight=1

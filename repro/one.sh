@@ -14,17 +14,20 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 WORLDS=${WORLDS:-doorkey maze2d} N=${N:-500} MAZE=${MAZE:-medium} CONTEXTS=${CONTEXTS:-5 10}
+GIVEN=${SEEDS:-}
 
 for world in $WORLDS; do
   case "$world" in
     doorkey)
       STUDY=minigrid_$N EVERY="--num_trajectories=$N"
-      for seed in ${SEEDS:-0 1 2 3 4 5}; do
+      SEEDS=${GIVEN:-0 1 2 3 4 5}
+      for seed in $(seeds); do
         run one config/minigrid_one.py
       done ;;
     maze2d)
       STUDY=maze2d_$MAZE EVERY="--dataset=maze2d-$MAZE ${TINY:+--eval_rollouts=4}"
-      for seed in ${SEEDS:-0 1 2}; do
+      SEEDS=${GIVEN:-0 1 2}
+      for seed in $(seeds); do
         for T in $CONTEXTS; do
           STEPS=
           if [ "$T" = 10 ]; then STEPS="--max_iters=24000"; fi # a step takes half as long again

@@ -7,6 +7,7 @@ minutes, results, and the log of training. Flags that are not settings of this s
 train.py. If the study has a line of this row and seed, made with the same settings, there is
 nothing to do. One that was made with others is replaced. An interrupted run goes on from its last
 checkpoint, unless its dreams were made anew since. Paths count from the repository's root.
+--seeds=0,1,2 trains these at once (train_seeds.py), for a GPU: a {seed} stands for each of them.
 Read next: minigrid.sh, for the lines of a study; measure.py; figures.py.
 """
 
@@ -34,6 +35,7 @@ row = ""  # what is trained: with the seed it names the line
 results = "repro/results"  # the folder of the results files
 runs = "out/runs"  # the folder of the checkpoints
 steps_times = 1.0  # what max_iters is multiplied by
+seeds = ""  # to train at once, e.g. "0,1,2", in the place of --seed
 ask = False  # only tell, by the exit code, whether there is nothing to do
 checkpoint = False  # make it again if its checkpoint is gone, because another run starts from it
 # how it is measured (measure.py)
@@ -51,36 +53,37 @@ FREE = ("out_dir", "overwrite", "device", "compile", "threads", "wandb_log", "wa
 
 def main(arguments):
     """arguments: those of this script and of train.py, as they were given."""
-    config = train_settings(arguments)
-    wanted, path, out = (
-        settings_of(config),
-        Path(results, f"{study}.jsonl"),
-        Path(config["out_dir"]),
-    )
-    name = f"{path}: {row}, seed {config['seed']}"
+    configs, path = configs_of(arguments), Path(results, f"{study}.jsonl")
     if ask:
-        sys.exit(not done(path, config, wanted))
-    if done(path, config, wanted):
-        print(f"{name}: there already", flush=True)
-        return
-    start = Path(config["init_from"].removeprefix("finetune:"))
-    if start.parent == Path(runs, study):  # another run of this study
-        restore(start)
-    with held(out / "run.lock") as lock:
-        if done(path, config, wanted):  # another process has made it meanwhile
-            print(f"{name}: there already", flush=True)
-            return
-        print(f"{name}: begins", flush=True)
-        training = train(arguments, config, wanted, lock)
-        began = time.time()
-        flags = [f"--{key}={globals()[key]}" for key in MEASURED]
-        call(["repro/measure.py", f"--out_dir={out}", *flags], out, lock)
-        measured = json.loads((out / "measured.json").read_text(encoding="utf-8"))
-        evaluation = (time.time() - began) / 60
-        command = shlex.join(["python", "repro/run.py", *arguments])
-        line = {"row": row, "seed": config["seed"], "command": command, "settings": wanted}
-        line["minutes"] = {"training": round(training, 2), "evaluation": round(evaluation, 2)}
-        append(path, line | measured)
+        sys.exit(not all(done(path, config) for config in configs))
+    for config in (config for config in configs if not done(path, config)):
+        start = Path(config["init_from"].removeprefix("finetune:"))
+        if start.parent == Path(runs, study):  # another run of this study
+            restore(start)
+    with contextlib.ExitStack() as stack:
+        todo = [config for config in configs if not done(path, config)]
+        locks = [stack.enter_context(held(Path(c["out_dir"], "run.lock"))) for c in todo]
+        for config in configs:  # another process may have made one meanwhile
+            name = f"{path}: {row}, seed {config['seed']}"
+            print(f"{name}: {'there already' if done(path, config) else 'begins'}", flush=True)
+        todo = [config for config in todo if not done(path, config)]
+        training = train(arguments, todo, locks) if todo else 0
+        for config in todo:
+            measure(path, arguments, config, training / len(todo), locks)
+
+
+def measure(path, arguments, config, training, locks):
+    """Add the line of a trained model to the results. training: the minutes that it took."""
+    began, out = time.time(), Path(config["out_dir"])
+    flags = [f"--{key}={globals()[key]}" for key in MEASURED]
+    call(["repro/measure.py", f"--out_dir={out}", *flags], out, locks)
+    measured = json.loads((out / "measured.json").read_text(encoding="utf-8"))
+    evaluation = (time.time() - began) / 60
+    command = shlex.join(["python", "repro/run.py", *arguments])
+    line = {"row": row, "seed": config["seed"], "command": command, "settings": settings_of(config)}
+    line["minutes"] = {"training": round(training, 2), "evaluation": round(evaluation, 2)}
+    append(path, line | measured)
+    name = f"{path}: {row}, seed {config['seed']}"
     print(f"{name}: made in {training + evaluation:.1f} minutes", flush=True)
 
 
@@ -94,6 +97,14 @@ def split(arguments):
         word for word in arguments if word[2:].partition("=")[0] in OWN or word in ("-h", "--help")
     ]
     return own, [word for word in arguments if word not in own]
+
+
+def configs_of(arguments):
+    """train.py's settings in full, for each of the seeds."""
+    if not seeds:
+        return [train_settings(arguments)]
+    given = [[word.replace("{seed}", n) for word in arguments] for n in seeds.split(",")]
+    return [train_settings(words) for words in given]
 
 
 def train_settings(arguments):
@@ -151,12 +162,12 @@ def append(path, line):
             Path(unfinished).write_text(text, encoding="utf-8")
 
 
-def done(path, config, wanted):
+def done(path, config):
     """Whether the study has this line, made with these settings (and its checkpoint, if needed)."""
     if checkpoint and not has_checkpoint(config["out_dir"]):
         return False
     same = [x for x in read_results(path) if (x["row"], x["seed"]) == (row, config["seed"])]
-    return bool(same) and same[0]["settings"] == wanted
+    return bool(same) and same[0]["settings"] == settings_of(config)
 
 
 def has_checkpoint(folder):
@@ -188,37 +199,56 @@ def restore(folder):
                 raise ValueError(f"{folder} is gone, and could not be made again")
 
 
-def train(arguments, config, wanted, lock):
-    """Run train.py to its end, from its checkpoint if there is one. Returns minutes of training."""
-    out, earlier, resume = Path(config["out_dir"]), 0.0, False
+def train(arguments, configs, locks):
+    """Run train.py to its end, from its checkpoint if there is one. Returns minutes of training.
+
+    configs: settings that differ in their seed; of several it is train_seeds.py.
+    """
+    states = [state_of(config) for config in configs]
+    resume, earlier = all(x is not None for x in states), max(x or 0.0 for x in states)
+    began = time.time()
+    for config in configs:
+        state = {"settings": settings_of(config), "minutes": earlier if resume else 0.0}
+        with configurator.whole_file(Path(config["out_dir"], "run.json")) as unfinished:
+            Path(unfinished).write_text(json.dumps(state | {"began": began}), encoding="utf-8")
+    out_dir = configs[0]["out_dir"]
+    own = [f"--max_iters={configs[0]['max_iters']}"]
+    own += ["--init_from=resume"] if resume else ["--overwrite=True"]
+    if seeds:
+        numbers = ",".join(str(config["seed"]) for config in configs)
+        own += [f"--seeds={numbers}", f"--out_dir={runs}/{study}/{row}_s{{seed}}"]
+        given = [word for word in split(arguments)[1] if not word.startswith("--seed=")]
+        call(["train_seeds.py", *given, *own], Path(out_dir), locks)
+    else:
+        call(["train.py", *split(arguments)[1], *own, f"--out_dir={out_dir}"], Path(out_dir), locks)
+    return (earlier if resume else 0.0) + (time.time() - began) / 60
+
+
+def state_of(config):
+    """The minutes that an interrupted run has taken; None if there is nothing to go on from."""
+    out = Path(config["out_dir"])
     state_file, saved = out / "run.json", out / "ckpt.pt"
-    if state_file.exists() and saved.exists():
-        state = json.loads(state_file.read_text(encoding="utf-8"))
-        dreams = Path(config["dreams"] or ROOT)
-        dreamt_anew = dreams.is_file() and dreams.stat().st_mtime > saved.stat().st_mtime
-        resume = state["settings"] == wanted and not dreamt_anew
-        if resume:  # what the last session did after its last checkpoint is lost, and not counted
-            earlier = state["minutes"] + max(0.0, saved.stat().st_mtime - state["began"]) / 60
-    state = {"settings": wanted, "minutes": earlier, "began": time.time()}
-    with configurator.whole_file(state_file) as unfinished:
-        Path(unfinished).write_text(json.dumps(state), encoding="utf-8")
-    ours = [f"--{key}={config[key]}" for key in ("max_iters", "out_dir")]
-    ours += ["--init_from=resume"] if resume else ["--overwrite=True"]
-    call(["train.py", *split(arguments)[1], *ours], out, lock)
-    return earlier + (time.time() - state["began"]) / 60
+    if not (state_file.exists() and saved.exists()):
+        return None
+    state, dreams = json.loads(state_file.read_text(encoding="utf-8")), Path(config["dreams"] or ROOT)
+    dreamt_anew = dreams.is_file() and dreams.stat().st_mtime > saved.stat().st_mtime
+    if state["settings"] != settings_of(config) or dreamt_anew:
+        return None
+    # what the last session did after its last checkpoint is lost, and not counted
+    return state["minutes"] + max(0.0, saved.stat().st_mtime - state["began"]) / 60
 
 
-def call(command, out, lock):
+def call(command, out, locks):
     """Run a script of the repository, its text in out/run.log. Raises ValueError if it fails.
 
-    It holds the lock too: should this process be killed alone, no second one trains beside it.
+    It holds the locks too: should this process be killed alone, no second one trains beside it.
     """
     with open(out / "run.log", "a", encoding="utf-8") as log:
         streams = {
             "stdin": subprocess.DEVNULL,
             "stdout": log,
             "stderr": log,
-            "pass_fds": [lock.fileno()],
+            "pass_fds": [lock.fileno() for lock in locks],
         }
         process = subprocess.Popen([sys.executable, *command], cwd=ROOT, **streams)
         # Ctrl-C reaches train.py too, which saves and ends: wait for that. Pass on a plain kill.
