@@ -307,7 +307,8 @@ class Transformer(nn.Module):
         x = self.dropout(x + self.position[place])
         # Which tokens are decoded: those that predict something, at the wanted timesteps.
         decoding = [g for g, factors in enumerate(self.asked) if factors]
-        rows = number.view(T, -1)[:, decoding].expand(B, -1, -1)  # (B, T, tokens that predict)
+        columns = number.view(T, -1).unbind(dim=1)  # of each token, (T,)
+        rows = torch.stack([columns[g] for g in decoding], dim=1).expand(B, -1, -1)  # (B, T, n)
         rows = take(rows, at).flatten(1)  # (B, n)
         mask = (number <= number[:, None])[None] if self.causal else None  # (1, T * tokens, ...)
         for block in self.blocks[:-1]:

@@ -34,6 +34,7 @@ import model
 seeds = "0,1,2,3,4,5"
 # --------------------------------------------------------------------------------------------------
 
+BETAS, EPS = (0.9, 0.999), 1e-8  # AdamW's, as torch has them
 TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
 
 
@@ -63,23 +64,21 @@ class Together:
         groups = first.optimizer.param_groups
         self.names = [[named[p] for p in group["params"]] for group in groups]
         self.shapes = {name: p.shape for p, name in named.items()}
-        self.weights = [x.requires_grad_() for x in self.gather(weights_of)]
-        self.average = self.gather(average_of) if first.average else None
-        self.lr, self.mix = torch.zeros(2, device=self.device)
-        self.optimizer = torch.optim.AdamW(
-            [{"params": [x], "weight_decay": group["weight_decay"]}
-             for x, group in zip(self.weights, groups)],
-            lr=self.lr, fused=True, capturable=self.on_gpu(),
-        )  # fmt: skip
-        moments = zip(self.weights, self.gather(first_moment_of), self.gather(second_moment_of))
-        for x, one, two in moments:
-            step = torch.tensor(float(first.first_iter), device=self.device)
-            self.optimizer.state[x] = {"step": step, "exp_avg": one, "exp_avg_sq": two}
+        self.decay = [group["weight_decay"] for group in groups]
+        # each two tensors (S, P):
+        self.weights = self.gather(weights_of)
+        self.first_moment, self.second_moment = (
+            self.gather(first_moment_of),
+            self.gather(second_moment_of),
+        )
+        self.average = self.gather(average_of) if first.average else []
+        number = lambda x: torch.tensor(float(x), device=self.device)
+        self.taken, self.lr, self.mix = number(first.first_iter), number(0), number(0)
         self.loss_sum = torch.tensor([float(run.loss_sum) for run in runs], device=self.device)
         self.losses = torch.vmap(self.loss, randomness="different")
         if first.compile:
-            self.losses = torch.compile(self.losses)
-        self.graphs, self.taken = {}, {}
+            self.losses, self.update = torch.compile(self.losses), torch.compile(self.update)
+        self.graphs, self.met = {}, set()
         self.streams = [torch.cuda.Stream() for _ in runs] if self.on_gpu() else []
 
     def on_gpu(self):
@@ -95,7 +94,7 @@ class Together:
         """The opposite of gather(): put two tensors (S, P) into the tensors of the runs."""
         for number, run in enumerate(self.runs):
             tensors = tensors_of(run)
-            for name, x in self.parts([x.detach()[number] for x in stacked]).items():
+            for name, x in self.parts([x[number] for x in stacked]).items():
                 tensors[name].detach().copy_(x)
 
     def parts(self, flat):
@@ -136,16 +135,31 @@ class Together:
         shares = torch.vmap(lambda mask: masks.shares(asked, mask, self.network.factors))(predict)
         at = masks.wanted_timestep(asked, predict)  # (S, B), or None for all
         more = () if at is None else (at,)  # vmap takes tensors only
-        losses = self.losses(self.weights, batch, see, shares, *more)  # (S,)
-        gradients = torch.autograd.grad(losses.sum(), self.weights)  # two of (S, P)
-        norm = sum(x.square().sum(dim=1) for x in gradients).sqrt()  # (S,)
-        scale = (first.grad_clip / (norm + 1e-6)).clamp(max=1) if first.grad_clip else 1
-        for x, gradient in zip(self.weights, gradients):
-            x.grad = gradient * scale[:, None] if first.grad_clip else gradient
-        self.optimizer.step()
-        for mean, x in zip(self.average or (), self.weights):
-            mean.lerp_(x.detach(), self.mix)
+        weights = [x.detach().requires_grad_() for x in self.weights]
+        losses = self.losses(weights, batch, see, shares, *more)  # (S,)
+        self.update(torch.autograd.grad(losses.sum(), weights))
         self.loss_sum += losses.detach()
+
+    def update(self, gradients):
+        """Clip the gradients (S, P) of each network, take a step of AdamW, and average the weights.
+
+        torch's own AdamW would do, but on two tensors it keeps a few percent of a GPU at work.
+        """
+        clip, (beta1, beta2), eps = self.runs[0].grad_clip, BETAS, EPS
+        self.taken += 1
+        if clip:
+            norm = sum(x.square().sum(dim=1, keepdim=True) for x in gradients).sqrt()  # (S, 1)
+            gradients = [x * (clip / (norm + 1e-6)).clamp(max=1) for x in gradients]
+        step_size = self.lr / (1 - beta1**self.taken)
+        correction = (1 - beta2**self.taken).sqrt()
+        for g, gradient in enumerate(gradients):
+            first, second = self.first_moment[g], self.second_moment[g]
+            first.lerp_(gradient, 1 - beta1)
+            second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            self.weights[g].mul_(1 - self.lr * self.decay[g])
+            self.weights[g].sub_(step_size * first / (second.sqrt() / correction + eps))
+        for mean, x in zip(self.average, self.weights):
+            mean.lerp_(x, self.mix)
 
     def step(self, it):
         """Take a step: on a GPU by replaying the record of one that was taken before."""
@@ -156,9 +170,9 @@ class Together:
         self.lr.fill_(first.lr_at(it))
         self.mix.fill_(1 - first.ema if it else 1)  # an average begins with the first weights
         turn = it % len(first.turns)
-        self.taken[turn] = self.taken.get(turn, 0) + 1
-        if turn not in self.graphs and self.on_gpu() and self.taken[turn] > 2:
+        if self.on_gpu() and turn in self.met and turn not in self.graphs:
             self.graphs[turn] = self.record(it)
+        self.met.add(turn)
         self.graphs[turn].replay() if turn in self.graphs else self.advance(it)
 
     def record(self, it):
@@ -173,9 +187,8 @@ class Together:
     def hand_out_all(self, it):
         """Give every run its weights, and what it needs to be saved, after `it` steps."""
         self.hand_out(self.weights, weights_of)
-        moments = [self.optimizer.state[x] for x in self.weights]
-        self.hand_out([state["exp_avg"] for state in moments], first_moment_of)
-        self.hand_out([state["exp_avg_sq"] for state in moments], second_moment_of)
+        self.hand_out(self.first_moment, first_moment_of)
+        self.hand_out(self.second_moment, second_moment_of)
         if self.average:
             self.hand_out(self.average, average_of)
         for run, loss_sum in zip(self.runs, self.loss_sum.tolist()):

@@ -9,7 +9,8 @@
 #   draw STUDY                          tables and figures of what is there (figures.py)
 #
 # A line may have settings of train.py and of run.py. $EVERY is added to all of them.
-# GPU=1: train all seeds of a line at once, on a GPU (train_seeds.py).
+# GPU=1: train all seeds of a line at once, on a GPU (train_seeds.py); COMPILE=1: with torch.compile,
+# which takes half a minute, and then half the time.
 # ROWS="random nn_bc": only these rows. LIST=1: print the lines, run nothing.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -x .venv/bin/python ]; then PATH="$PWD/.venv/bin:$PATH"; fi
@@ -34,7 +35,7 @@ run() {
   if [ -n "$ROWS" ]; then
     case " $ROWS " in *" $name "*) ;; *) return 0 ;; esac
   fi
-  if [ "$seed" = "{seed}" ]; then set -- "$@" --device=cuda --seeds="${SEEDS// /,}"; fi
+  if [ "$seed" = "{seed}" ]; then set -- "$@" --device=cuda ${COMPILE:+--compile} --seeds="${SEEDS// /,}"; fi
   # shellcheck disable=SC2086  # $EVERY and $TINY are several words
   line=$(printf '%q ' python repro/run.py --study="$STUDY" --row="$row" "$@" $EVERY --seed="$seed" $TINY)
   line=$(sed 's/\\\([,{}]\)/\1/g' <<< "$line") # which need no backslash

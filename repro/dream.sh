@@ -39,6 +39,7 @@ student() { run "$ROW" config/minigrid_dream.py $STUDENT --dreams="$DREAM_RUNS/$
 # those seeds whose last line is still to be made
 STUDY=$WHERE EVERY="--num_trajectories=$N"
 waking=$SEEDS SEEDS=
+if [ "${GPU:-0}" = 1 ]; then SEEDS=$waking waking=; fi # run.py sees to it
 for seed in $waking; do
   student
   if [ "${LIST:-0}" = 1 ] || ! sh -c "${first%$'\n'} --ask"; then SEEDS="$SEEDS $seed"; fi
@@ -47,12 +48,14 @@ done
 
 # 1. the small models
 STUDY=dream_$N EVERY="--num_trajectories=$N --checkpoint"
-for seed in $(for seed in $SEEDS; do dreamers; done | xargs -n 1 | sort -nu); do
+wanted=$SEEDS SEEDS=$(for seed in $SEEDS; do dreamers; done | xargs -n 1 | sort -nu | xargs)
+for seed in $(seeds); do
   run policy config/minigrid_bc.py $POLICY
   run dynamics config/minigrid_forward.py $DYNAMICS
   run returns config/dream_returns.py --tasks=return_backup $RETURNS
 done
 run_all
+SEEDS=$wanted
 
 # 2. the dreams, unless they are there, and newer than the small models
 for seed in $SEEDS; do
@@ -71,7 +74,7 @@ run_all
 
 # 3. the model that is trained on them
 STUDY=$WHERE EVERY="--num_trajectories=$N"
-for seed in $SEEDS; do
+for seed in $(seeds); do
   student
 done
 run_all

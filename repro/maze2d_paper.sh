@@ -10,7 +10,7 @@ set -euo pipefail
 export PAPER=1
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-MAZE=${MAZE:-medium} SEEDS=${SEEDS:-0 1 2} CONTEXTS=${CONTEXTS:-5 10} PRETRAINED=${PRETRAINED:-0}
+MAZE=${MAZE:-medium} SEEDS=${SEEDS:-0 1 2} CONTEXTS=${CONTEXTS:-5 10} PRETRAINED=${PRETRAINED:-0} LOOKS=${LOOKS:-0}
 STUDY=maze2d_${MAZE}_paper
 # Inputs and errors are in raw units (-raw). The state is one factor of four numbers in the original,
 # and two of two here: with half the weight each, the loss is the same.
@@ -22,10 +22,10 @@ EVERY="--dataset=maze2d-$MAZE-raw --num_trajectories=900 --n_embd=128 --n_layer=
   --factor_hiding=0 --returns=unchanged --fresh=False"
 if [ -n "$TINY" ]; then TINY="$TINY --eval_rollouts=4"; fi
 
-# An epoch is 900 episodes of 200 steps in batches of 100 windows of T.
+# An epoch is 900 episodes of 200 steps in batches of 100 windows of T. LOOKS=20: so many evaluations.
 epochs() { # how many, and every how many is an evaluation
   local epoch=$((900 * 200 / (100 * T)))
-  echo "--context=$T --max_iters=$(($1 * epoch)) --eval_interval=$(($2 * epoch))"
+  echo "--context=$T --max_iters=$(($1 * epoch)) --eval_interval=$(((LOOKS ? $1 / LOOKS : $2) * epoch))"
 }
 # how training was followed by rollouts, and how the result is played: every policy is asked twice
 BC="--eval_modes=bc --modes=bc,bc_states"

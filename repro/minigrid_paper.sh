@@ -21,11 +21,12 @@ EVERY="--dataset=doorkey --num_trajectories=$N --context=10 --dropout=0.1 --keep
   --returns=unchanged --fresh=False --action_weight=1 --head=mean"
 
 # An epoch has N / batch steps, at least one. Half as many epochs with 1,000 trajectories, ten times
-# as many with 50. An evaluation every ten epochs, at most 1,000 of them.
+# as many with 50. An evaluation every ten epochs, at most LOOKS of them.
+LOOKS=${LOOKS:-1000}
 epochs() { # epochs at 500 trajectories, batch size
   local epoch=$((N > $2 ? N / $2 : 1))
   local steps=$(($1 * 500 / N * epoch))
-  echo "--batch_size=$2 --max_iters=$steps --eval_interval=$((steps > 10000 * epoch ? steps / 1000 : 10 * epoch))"
+  echo "--batch_size=$2 --max_iters=$steps --eval_interval=$((steps > 10 * LOOKS * epoch ? steps / LOOKS : 10 * epoch))"
 }
 network() { # d, layers, heads, width of the feed-forward net
   echo "--n_embd=$1 --n_layer=$2 --n_head=$3 --n_ff=$4"

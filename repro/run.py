@@ -230,7 +230,10 @@ def state_of(config):
     state_file, saved = out / "run.json", out / "ckpt.pt"
     if not (state_file.exists() and saved.exists()):
         return None
-    state, dreams = json.loads(state_file.read_text(encoding="utf-8")), Path(config["dreams"] or ROOT)
+    state, dreams = (
+        json.loads(state_file.read_text(encoding="utf-8")),
+        Path(config["dreams"] or ROOT),
+    )
     dreamt_anew = dreams.is_file() and dreams.stat().st_mtime > saved.stat().st_mtime
     if state["settings"] != settings_of(config) or dreamt_anew:
         return None
