@@ -439,7 +439,7 @@ def entry_losses(network, outputs, values, at=None):
             nats = F.cross_entropy(prediction.flatten(0, 1), truth.flatten(), reduction="none")
             losses[f.name] = nats.view(truth.shape)
             continue
-        std = network.units(f, "std")
+        std = network.units(f, "std").to(prediction.device)  # which evaluate.answer() leaves
         error = (prediction - truth) / std  # (B, T, k)
         if head == "gaussian":
             log_variance = outputs[f"{f.name}/log_variance"].float() - 2 * std.log()

@@ -50,9 +50,9 @@ done
 STUDY=dream_$N EVERY="--num_trajectories=$N --checkpoint"
 wanted=$SEEDS SEEDS=$(for seed in $SEEDS; do dreamers; done | xargs -n 1 | sort -nu | xargs)
 for seed in $(seeds); do
-  run policy config/minigrid_bc.py $POLICY
-  run dynamics config/minigrid_forward.py $DYNAMICS
-  run returns config/dream_returns.py --tasks=return_backup $RETURNS
+  COMPILE= run policy config/minigrid_bc.py $POLICY
+  COMPILE= run dynamics config/minigrid_forward.py $DYNAMICS
+  COMPILE= run returns config/dream_returns.py --tasks=return_backup $RETURNS
 done
 run_all
 SEEDS=$wanted
