@@ -61,7 +61,7 @@ def animate(stage, film, rewards, draw):
             ax.clear()
             draw(ax, so_far, i, stage)
             ax.set_axis_off()
-            ax.set_title(f"earned {earned[i, len(so_far) - 1]:.3g}")
+            ax.set_title(f"earned {earned[i, len(so_far) - 1]:.3g}".replace("-", "−"))
 
     steps = np.unique(np.linspace(0, len(film) - 1, FRAMES).astype(int))
     plot.animate(fig, draw_frame, steps, out, SECONDS / len(steps))
@@ -73,8 +73,8 @@ def draw_picture(ax, film, i, stage):
 
 def draw_doorkey(ax, film, i, stage):
     nothing, now = np.zeros(len(stage.table.index)), film[-1]  # (cells,)
+    plot.draw_grid(ax, nothing, cell=now["agent_pos"][i], scale=2.2)
     plot.draw_grid(ax, nothing, cell=now["key_pos"][i], mark=GOLD | {"marker": "D"})
-    plot.draw_grid(ax, nothing, cell=now["agent_pos"][i])
 
 
 def draw_maze2d(ax, film, i, stage):

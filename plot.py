@@ -199,7 +199,7 @@ def draw_doorkey(path, values, see, sources, truth=None):
     panels = [(name, who) for name in names for who in sources]
     T, moving = see[names[0]].shape[1], path.endswith(".gif")
     columns = 1 if moving else T
-    fig, ax = plt.subplots(figsize=(1.1 * columns + 1.6, 1.1 * len(panels) + 0.6))
+    fig, ax = plt.subplots(figsize=(0.85 * columns + 1.6, 0.85 * len(panels) + 0.6))
 
     def draw_column(t, x=0.0):
         ax.text(x + 0.5, -0.06, f"t = {t}", ha="center")
@@ -225,7 +225,9 @@ def draw_doorkey(path, values, see, sources, truth=None):
     fig.colorbar(ScalarMappable(cmap=PROBABILITY), ax=ax, **key).outline.set_edgecolor(GREY)
     handles = [Line2D([], [], **SEEN, label="seen")]
     handles += [Line2D([], [], **TRUTH, label="hidden: the truth")] if truth else []
-    fig.legend(handles=handles, loc="outside lower center", ncols=2)
+    if names != ["action"]:
+        handles.append(Line2D([], [], linestyle="", label="D: door, G: goal"))
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
     if moving:
         return animate(fig, draw_frame, range(T), path, seconds=0.7)
     ax.set_axis_off()
@@ -234,22 +236,23 @@ def draw_doorkey(path, values, see, sources, truth=None):
     save(fig, path)
 
 
-def draw_grid(ax, probability, corner=(0, 0), cell=None, mark=SEEN):
+def draw_grid(ax, probability, corner=(0, 0), cell=None, mark=SEEN, scale=1):
     """DoorKey's interior as a unit square, with the probabilities of its cells (cells,).
 
-    D is the door, G the goal. corner: the upper left one. cell: where to put a mark.
+    D is the door, G the goal. corner: the upper left one. cell: where to put a mark; scale: its
+    size, of which 1 hides no cell beside it.
     """
     n, (x, y) = math.isqrt(len(probability)), corner
     image = np.reshape(probability, (n, n)).T  # columns of cells to rows of an image
     ax.imshow(image, cmap=PROBABILITY, vmin=0, vmax=1, extent=(x, x + 1, y + 1, y))
     wall = x + doorkey.WALL_X[n + 2] / n  # its right edge
     ax.add_patch(plt.Rectangle((wall - 1 / n, y + 1 / n), 1 / n, 1 - 1 / n, facecolor="0.8"))
-    ax.text(wall - 0.03, y + 0.02, "D", ha="right", va="top", fontsize=6, color=GREY)
-    ax.text(x + 0.97, y + 0.98, "G", ha="right", va="bottom", fontsize=6, color=GREY)
+    ax.text(wall - 0.03, y + 0.02, "D", ha="right", va="top", fontsize=7, color=GREY)
+    ax.text(x + 0.97, y + 0.98, "G", ha="right", va="bottom", fontsize=7, color=GREY)
     ax.add_patch(plt.Rectangle(corner, 1, 1, fill=False, edgecolor=GREY))
     if cell is not None:
         column, row = doorkey.cell_xy(cell, n + 2)
-        mark = mark | {"markersize": max(3, 28 / n)}  # hides no cell beside it
+        mark = mark | {"markersize": scale * max(3, 28 / n)}
         ax.plot(x + (column - 0.5) / n, y + (row - 0.5) / n, **mark)
 
 

@@ -47,6 +47,12 @@ function inWords(name, value) {
   return `column ${x}, row ${y}${wall ? " (a wall)" : ""}`;
 }
 
+// The two most probable classes, such as ["→ 0.51", "↓ 0.26"].
+function likeliest(name, p, say) {
+  return !p ? ["–"] : [...p.keys()].sort((i, j) => p[j] - p[i]).slice(0, 2)
+    .filter(i => p[i] > FAINT).map(i => `${say(name, i)} ${p[i].toFixed(2)}`);
+}
+
 function draw(probabilities, random) {
   let left = random() * sum(probabilities);
   const value = probabilities.findIndex(p => (left -= p) < 0);
@@ -57,7 +63,6 @@ function draw(probabilities, random) {
 
 // Both answers to all that is seen or filled in. exact is null where that cannot happen.
 function answers() {
-  const begin = performance.now();
   const see = each(name => state.see[name].map((s, t) => s || isDrawn(state.drawn[name][t])));
   const values = each(name => state.values[name].map((value, t) =>
     state.see[name][t] ? value : state.drawn[name][t] ?? value));
@@ -65,7 +70,6 @@ function answers() {
   both.missed = state.acting && !both.exact;  // what was wished for is out of reach
   both.clash = both.exact || both.missed ? [] : exact.conflict(values, see);
   if (both.missed) both.exact = exact.answer(values, { ...see, return_to_go: row(false) });
-  both.ms = performance.now() - begin;
   return both;
 }
 
@@ -221,9 +225,12 @@ function updateStep(step, t, gaps) {
   part("when").ariaCurrent = t === state.t ? "step" : null;
   for (const entry of step.querySelectorAll(".entry")) {
     const { name } = entry.dataset, clash = shown.clash.some(([n, s]) => n === name && s === t);
+    const says = answer => likeliest(name, answer?.[name]?.[t], inWords).join(" or ");
     entry.ariaPressed = state.see[name][t];
     entry.ariaLabel = `${TITLES[name]} at t = ${t}: `
       + (known[name] ? inWords(name, value[name]) : "hidden");
+    entry.ariaDescription = known[name] ? ""
+      : `the model says ${says(shown.model)}; exactly ${says(shown.exact)}`;
     entry.classList.toggle("drawn", known[name] && !state.see[name][t]);
     entry.classList.toggle("clash", clash);
     entry.textContent = known[name] ? inShort(name, value[name]) : state.ask[name][t] ? "?" : "·";
@@ -242,15 +249,12 @@ function updateControls() {
 }
 
 function updateNumbers() {
-  const t = state.t;
-  const best = (name, p) => !p ? "–" : [...p.keys()].sort((i, j) => p[j] - p[i]).slice(0, 2)
-    .filter(i => p[i] > FAINT)
-    .map(i => `<span>${inShort(name, i)} ${p[i].toFixed(2)}</span>`).join("");
+  const t = state.t, best = (name, answer) => likeliest(name, answer?.[name]?.[t], inShort)
+    .map(text => `<span>${text}</span>`).join("");
   find("numbers").tBodies[0].innerHTML = NAMES.map(name => {
     const how = state.see[name][t] ? "seen" : "drawn";
     const cells = shown.see[name][t] ? [`${inShort(name, shown.values[name][t])} ${how}`, "", ""]
-      : [best(name, shown.model[name]?.[t]), best(name, shown.exact?.[name][t]),
-        gap(name, t)?.toFixed(3) ?? ""];
+      : [best(name, shown.model), best(name, shown.exact), gap(name, t)?.toFixed(3) ?? ""];
     return `<tr><th scope="row">${TITLES[name]}</th><td>${cells.join("</td><td>")}</td></tr>`;
   }).join("");
 }
@@ -275,7 +279,6 @@ function updateWords(gaps) {
     const asked = gaps.length === 1 ? "One entry is" : `${gaps.length} entries are`;
     const mean = (sum(gaps) / gaps.length).toFixed(3);
     text = `${asked} asked for. The model is ${mean} nats an entry from the exact posterior.`;
-    if (state.run > 1) text += ` Both answered in ${Math.round(shown.ms)} ms.`;
   }
   if (shown.missed) text = "That return is out of reach by now. Exact inference overlooks it.";
   if (clash.length === 1) text = `This cannot happen in DoorKey: ${clash[0]}.`;

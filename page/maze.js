@@ -6,9 +6,9 @@
 "use strict";
 
 const STEPS = 400;  // at most, of 0.01 s; episodes of the data have 200
-const MODES = {  // what is shown of a step so long ago: its place, its action
-  "places": ago => [true, false],
-  "places and actions": ago => [true, ago > 0],
+const MODES = {  // what is shown of a step so long ago: its position, its action
+  "positions": ago => [true, false],
+  "positions and actions": ago => [true, ago > 0],
   "only where it is": ago => [ago === 0, false],
 };
 const ride = {
@@ -16,7 +16,7 @@ const ride = {
   path: [],  // [{ position, velocity, action }] of each step so far; that of now has no action yet
   t: 0,  // the step looked at
   mode: "",  // one of MODES, if it is one
-  see: {},  // {place, action: [T] booleans}: what is shown of now, of the step before, ...
+  see: {},  // {position, action: [T] booleans}: what is shown of now, of the step before, ...
   run: 0,  // counts up when something begins: a ride that is under way then stops
 };
 let driver, walls;  // the model; [x][y] of 0 and 1
@@ -30,10 +30,10 @@ function windowAt(t) {
   const T = driver.config.context, first = Math.max(0, t - T + 1);
   const steps = range(T).map(i => ride.path[first + i] ?? {});
   const shown = what => range(T).map(i => first + i <= t && ride.see[what][t - first - i]);
-  const [place, action, nothing] = [shown("place"), shown("action"), steps.map(() => false)];
+  const [position, action] = [shown("position"), shown("action")];
+  const see = { position, goal: position, action, return_to_go: steps.map(() => false) };
   const values = { position: steps.map(step => step.position), goal: steps.map(() => ride.goal),
     action: steps.map(step => step.action) };
-  const see = { position: place, goal: place, action, return_to_go: nothing };
   return { i: t - first, steps, see, answer: driver.answer(values, see) };
 }
 
@@ -42,12 +42,14 @@ function windowAt(t) {
 function restart() {
   Object.assign(ride, { path: [{ position: ride.start, velocity: [0, 0] }], t: 0 });
   find("report").textContent = "";
+  find("answer").ariaLive = "polite";
   updateMaze();
   return ++ride.run;
 }
 
 async function drive() {
   const run = restart();
+  find("answer").ariaLive = "off";  // a screen reader is spared each step, and told the result
   for (let t = 0; t < STEPS && !arrived(ride.path[t]); t++) {
     const { i, answer } = windowAt(t), now = ride.path[t];
     now.action = [...answer.action[i]].map(x => clamp(x, -1, 1));
@@ -66,19 +68,21 @@ async function drive() {
 
 const arrived = ({ position, velocity }) => distance(position) + Math.hypot(...velocity) < 0.1;
 
-// Another start or goal, unless there is a wall. The ball keeps clear of walls; a goal is where the
-// data have theirs, at (i, j).
+// Another start or goal, unless there is a wall: it says which. The ball keeps clear of walls; a
+// goal is where the data have theirs, at (i, j).
 function put(what, position) {
-  const cell = position.map(x => Math.round(x - MIDDLE));
-  if (walls[cell[0]]?.[cell[1]] !== 0) return;
+  const cell = position.map(x => Math.round(x - MIDDLE)), free = walls[cell[0]]?.[cell[1]] === 0;
   const inside = (x, i) => clamp(x, cell[i] + MIDDLE - 0.4, cell[i] + MIDDLE + 0.4);
-  ride[what] = what === "goal" ? cell : position.map(inside);
-  restart();
+  if (free) {
+    ride[what] = what === "goal" ? cell : position.map(inside);
+    restart();
+  } else find("report").textContent = `There is a wall: the ${what} stays where it is.`;
+  return free;
 }
 
 function setMode(mode) {
   const both = range(driver.config.context).map(MODES[mode]);
-  ride.see = { place: both.map(([place]) => place), action: both.map(([, action]) => action) };
+  ride.see = { position: both.map(shown => shown[0]), action: both.map(shown => shown[1]) };
   ride.mode = mode;
   updateMaze();
 }
@@ -86,19 +90,16 @@ function setMode(mode) {
 // ---- what is to be seen -------------------------------------------------------------------------
 
 const point = ([x, y]) => `${x.toFixed(4)} ${y.toFixed(4)}`;
-const trail = () => ride.path.map(step => point(step.position)).join(" ");
 const ball = ([x, y], r, kind) => `<circle class="agent ${kind}" cx="${x}" cy="${y}" r="${r}"/>`;
 
-function arrow(from, action, length, kind = "") {
-  const to = from.map((x, i) => x + length * clamp(action[i], -1, 1));
-  return `<path class="push ${kind}" d="M${point(from)}L${point(to)}"/>`;
-}
-
 function updateMaze() {
-  const begin = performance.now(), { i, steps, see, answer } = windowAt(ride.t);
-  const ms = Math.round(performance.now() - begin), { position } = ride.path[ride.t];
-  find("trail").setAttribute("points", trail());
-  find("ball").innerHTML = arrow(position, answer.action[i], 0.6) + ball(position, RADIUS, "");
+  const { i, steps, see, answer } = windowAt(ride.t), { position } = ride.path[ride.t];
+  const push = answer.action[i], to = position.map((x, axis) => x + 0.6 * clamp(push[axis], -1, 1));
+  const guessed = range(i + 1).filter(k => !see.position[k]);
+  find("trail").setAttribute("points", ride.path.map(step => point(step.position)).join(" "));
+  find("ball").innerHTML = `<path class="push" d="M${point(position)}L${point(to)}"/>`
+    + ball(position, RADIUS, "")
+    + guessed.map(k => ball(answer.position[k], RADIUS, "guess")).join("");
   for (const handle of document.querySelectorAll(".handle")) {
     const place = ride[handle.dataset.what];
     handle.setAttribute("transform", `translate(${place})`);
@@ -108,33 +109,19 @@ function updateMaze() {
   find("moment").max = ride.path.length - 1;
   find("moment").value = ride.t;
   find("clock").textContent = `${(ride.t / 100).toFixed(2)} s`;
-  find("answer").textContent = `It pushes (${inNumbers(answer.action[i], 2)}), `
-    + `${distance(position).toFixed(2)} m from the goal. Answered in ${ms} ms.`;
+  find("answer").textContent = `It pushes (${inNumbers(push, 2)}), `
+    + `${distance(position).toFixed(2)} m from the goal.`
+    + (guessed.length > i ? " It is shown no position, and so no goal either." : "");
   for (const entry of find("window").querySelectorAll("button")) {
-    const { what, ago } = entry.dataset, at = i - ago;
-    entry.ariaPressed = ride.see[what][ago];
-    entry.textContent = at < 0 ? "·" : !ride.see[what][ago] ? "?"
-      : inNumbers(steps[at][what === "place" ? "position" : "action"], 2);
+    const { what, ago } = entry.dataset, at = i - ago, seen = ride.see[what][ago];
+    const said = at < 0 ? "none" : inNumbers(seen ? steps[at][what] : answer[what][at], 2);
+    entry.ariaPressed = seen;
+    entry.ariaLabel = `${what} at ${-ago || "now"}: ${seen ? "" : "hidden, perhaps "}${said}`;
+    entry.textContent = said;
   }
   for (const button of find("modes").children) {
     button.ariaPressed = button.dataset.mode === ride.mode;
   }
-  updateNear(steps, see, answer);
-}
-
-// The window from close up: what is seen and, in outline or pale, what the model says of the rest.
-function updateNear(steps, see, answer) {
-  const said = name => steps.map((step, i) => see[name][i] ? step[name] : [...answer[name][i]]);
-  const places = said("position"), actions = said("action");
-  const ends = [0, 1].map(axis => places.map(place => place[axis]).sort((a, b) => a - b))
-    .map(sorted => [sorted[0], sorted.at(-1)]);  // the least and the most on each axis
-  const half = 0.02 + 0.5 * Math.max(...ends.map(([low, high]) => high - low));
-  const [x, y] = ends.map(([low, high]) => (low + high) / 2);
-  find("near").setAttribute("viewBox", [x - 2 * half, -y - half, 4 * half, 2 * half]);
-  find("near").innerHTML = `<g transform="scale(1,-1)" style="--thin: ${half / 25}px">
-    <polyline class="way" points="${trail()}"/>` + places.map((place, i) =>
-      arrow(place, actions[i], half / 2, see.action[i] ? "" : "guess")
-      + ball(place, half / 14, see.position[i] ? "" : "guess")).join("") + "</g>";
 }
 
 // ---- the start ----------------------------------------------------------------------------------
@@ -159,12 +146,11 @@ function makeField() {
 
 function makeWindow() {
   const ago = range(driver.config.context).reverse(), times = ago.map(n => n ? `−${n}` : "now");
-  const entry = (what, kind, n, i) => `<button type="button" class="entry ${kind}"
-    data-what="${what}" data-ago="${n}" aria-label="${what} at ${times[i]}"></button>`;
-  find("window").style.gridTemplateColumns = `3.5rem repeat(${ago.length}, minmax(0, 1fr))`;
+  const entries = what => ago.map(n => `<button type="button" class="entry ${what}"
+    data-what="${what}" data-ago="${n}"></button>`).join("");
+  find("window").style.gridTemplateColumns = `4rem repeat(${ago.length}, minmax(0, 1fr))`;
   find("window").innerHTML = `<span></span>${times.map(time => `<span>${time}</span>`).join("")}
-    <span>place</span>${ago.map((n, i) => entry("place", "agent_pos", n, i)).join("")}
-    <span>action</span>${ago.map((n, i) => entry("action", "action", n, i)).join("")}`;
+    <span>position</span>${entries("position")}<span>action</span>${entries("action")}`;
   find("window").lastElementChild.disabled = true;  // the action now is what is asked for
   find("modes").innerHTML = Object.keys(MODES).map(mode =>
     `<button type="button" data-mode="${mode}">${mode}</button>`).join("");
@@ -176,15 +162,15 @@ function listenToMaze() {
     const { x, y } = new DOMPoint(clientX, clientY).matrixTransform(field.getScreenCTM().inverse());
     return [x, -y];
   };
-  let held = null;  // what is being dragged
+  let held = null, free = true;  // what is being dragged, and whether it is in no wall
   field.onpointerdown = event => {
     field.setPointerCapture(event.pointerId);
     held = what(event) ?? "start";
-    if (!what(event)) put(held, place(event));
+    free = Boolean(what(event)) || put(held, place(event));
   };
-  field.onpointermove = event => held && put(held, place(event));
-  field.onpointerup = event => {
-    if (held) drive();
+  field.onpointermove = event => held && (free = put(held, place(event)));
+  field.onpointerup = field.onpointercancel = () => {
+    if (held && free) drive();
     held = null;
   };
   field.onkeydown = event => {
@@ -217,5 +203,5 @@ function startMaze() {
   makeWindow();
   listenToMaze();
   ride.path = [{ position: ride.start, velocity: [0, 0] }];
-  setMode("places");
+  setMode("positions");
 }

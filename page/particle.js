@@ -2,8 +2,8 @@
 //
 //     step({ position, velocity }, push, walls)  // the same, 0.01 s later
 //
-// position: [x, y] in metres. push: two motors, from -1 to 1. walls: [i][j] of 0 and 1, for boxes of
-// a metre; the middle of one is (i - 0.2, j - 0.2).
+// position: [x, y] in metres. push: two motors, from -1 to 1. walls: [i][j] of 0 and 1, for boxes
+// of a metre; the middle of one is (i - 0.2, j - 0.2).
 //
 // The ball is pushed with up to 100 N on each axis, and slows down a little by itself. A wall that
 // it touches is a stiff and damped spring: it wants a certain acceleration away from itself, and

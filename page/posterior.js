@@ -84,23 +84,20 @@ class Posterior {
 
   answer(values, see) {
     const solved = this.finals.map(final => this.backward(final, values, see));
-    const best = Math.max(...solved.map(({ log }) => log)), answers = {};
-    if (best === -Infinity) return null;
-    const all = sum(solved.map(({ log }) => Math.exp(log - best)));
+    const total = logSum(solved.map(({ log }) => log)), answers = {};
+    if (total === -Infinity) return null;
     for (const { name, size } of this.factors) {
       answers[name] = Array.from(see[name], () => new Float64Array(size));
     }
     for (const one of solved.filter(({ log }) => log > -Infinity)) {
-      this.forward(one, Math.exp(one.log - best) / all, values, see, answers);
+      this.forward(one, Math.exp(one.log - total), values, see, answers);
     }
     return answers;
   }
 
   likelihood(values, see) {
     const finals = see.return_to_go.some(Boolean) ? this.finals : [null];
-    const logs = finals.map(final => this.backward(final, values, see).log);
-    const best = Math.max(...logs);
-    return best === -Infinity ? best : best + Math.log(sum(logs.map(x => Math.exp(x - best))));
+    return logSum(finals.map(final => this.backward(final, values, see).log));
   }
 
   // Of impossible evidence, entries that cannot all be true, though all but any one of them could:
@@ -121,3 +118,10 @@ class Posterior {
 }
 
 const sum = x => x.reduce((a, b) => a + b, 0);
+
+// log(sum(exp(x))) of numbers that may all be -Infinity.
+function logSum(x) {
+  const highest = Math.max(...x);
+  return highest === -Infinity ? highest
+    : highest + Math.log(sum(x.map(v => Math.exp(v - highest))));
+}

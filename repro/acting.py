@@ -166,6 +166,9 @@ def draw(found, optimum):
         ax.plot(numbers, numbers, color="0.8", linewidth=1, zorder=0)
         ax.axhline(optimum, color="0.5", linestyle=":", linewidth=1)
         ax.text(numbers[0], optimum + 0.12, "optimum", color="0.4", fontsize=9)
+        ax.text(
+            numbers[-1] - 0.5, numbers[-1] - 0.2, "as asked", color="0.4", fontsize=9, ha="right"
+        )
         for i, agent in enumerate(shown):
             color = "black" if agent == "exact" else plt.get_cmap("viridis")(i / len(shown))
             of_each = found[agent]["asked" if how == "sampled" else "asked_argmax"]
@@ -173,7 +176,8 @@ def draw(found, optimum):
             y = [of_each[x] for x in asked.split(",")]
             ax.plot(numbers, y, label=NAMES[agent], **style)
             ax.plot([numbers[-1] + 1.5], [found[agent][f"best_feasible_{how}"]], **style)
-        ax.set_xticks([*numbers, numbers[-1] + 1.5], [*asked.split(","), "best\nfeasible"])
+        words = [*asked.replace("-", "−").split(","), "best\nfeasible"]
+        ax.set_xticks([*numbers, numbers[-1] + 1.5], words)
         title = "drawn actions" if how == "sampled" else "most probable actions"
         ax.set_title(title, fontsize=11)
         ax.set_xlabel("return asked for")

@@ -16,6 +16,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -32,10 +33,18 @@ parallel = 2  # runs that were made at a time
 # --------------------------------------------------------------------------------------------------
 
 SIZES = ("50", "500", "1000", "10000", "unlimited")  # trajectories along the learning curve
-CURVES = {
+NAMES = {task: f"{tables.TITLES[task]} alone" for task in masks.EIGHT} | {  # of rows
+    "all": "all eight tasks",
     "random": "random masks",
-    "random+finetune": "random masks, then finetuned to each",
-    "dream": "dreams: one model",
+    "random+finetune": "random masks, finetuned",
+    "ensemble": "the same, an ensemble",
+    "nn_bc": "feed-forward net, BC",
+    "nn_random": "feed-forward net, random masks",
+    "dt_bc": "Decision-GPT, BC",
+    "dt_rc": "Decision-GPT, RC",
+    "dream": "dreams",
+    "dream_large": "dreams, larger",
+    "exact limit": "the limit",
 }
 COLORS = matplotlib.colormaps["viridis"]
 
@@ -145,7 +154,7 @@ def draw_heatmap(found, path, title):
     for ax, (name, values) in zip(axes, panels(found).items()):
         grid = [[values[row].get(task) for task in masks.EIGHT] for row in rows]
         draw_panel(ax, grid, [tables.TITLES[task] for task in masks.EIGHT])
-        ax.set_yticks(range(len(rows)), [row.replace("_", " ") for row in rows], fontsize=9)
+        ax.set_yticks(range(len(rows)), [NAMES.get(row, row) for row in rows], fontsize=9)
         ax.set_title(name, fontsize=11, pad=8)
     figure.suptitle(f"{title}. Yellow is good.", fontsize=12)
     save(figure, path)
@@ -200,8 +209,9 @@ def draw_learning_curve(gaps, path):
             above = [max(values) - mean for mean, values in zip(means, seeds)]
             style = {"marker": marker, "linewidth": 1.5, "capsize": 2, "color": COLORS(i / 3)}
             at = [SIZES.index(n) for n in sizes]
-            ax.errorbar(at, means, [below, above], label=CURVES[row], **style)
+            ax.errorbar(at, means, [below, above], label=NAMES[row], **style)
         ax.set_yscale("log")
+        write_out(ax.yaxis)
         ax.set_title(tables.TITLES[task], fontsize=11)
         ax.set_xticks(range(len(SIZES)), [f"{int(n):,}" if n.isdigit() else "all" for n in SIZES])
         ax.tick_params(axis="x", labelsize=8)
@@ -212,6 +222,13 @@ def draw_learning_curve(gaps, path):
     legend = axes[0, 0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside upper center", ncols=3, frameon=False)
     save(figure, path)
+
+
+def write_out(axis):
+    """Ticks of a logarithmic axis at 1, 2 and 5 of each power of ten, without exponents."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def draw_masks(found, path):
@@ -237,12 +254,12 @@ def draw_masks(found, path):
 
 
 FAMILIES = {  # the colours: marker, rows asked for BC (solid) and RC (dashed)
-    "trained for this alone": ("o", "unimask_bc", "unimask_rc"),
+    "this task alone": ("o", "unimask_bc", "unimask_rc"),
     "random masks, finetuned": ("s", "unimask_random_finetune_bc", "unimask_random_finetune_rc"),
     "Decision-GPT": ("D", "dt_bc", "dt_rc"),
     "feed-forward net": ("v", "nn_bc", "nn_rc"),
     "random masks": ("^", "unimask_random"),
-    "one set of weights: random masks and control": ("*", "unimask_one"),
+    "random masks and both, one set of weights": ("*", "unimask_one"),
 }
 
 
@@ -276,11 +293,12 @@ def draw_courses(grid, T, path):
                 ax.plot(minutes[1:], curve[1:], linewidth=1.3, markersize=5, label=label, **style)
     for ax, y in zip(axes, ("validation error of the actions", "return of 100 episodes (m)")):
         ax.set_xscale("log")
+        write_out(ax.xaxis)
         ax.set_xlabel("minutes on one core")
         ax.set_ylabel(y)
         ax.grid(linewidth=0.3)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"Maze2D, T={T}, one seed")
+    figure.suptitle(f"Maze2D, a context of {T}, one seed")
     legend = axes[0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside lower center", ncols=3, frameon=False)
     save(figure, path)

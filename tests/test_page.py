@@ -315,6 +315,8 @@ def test_keys_alone_reach_and_change_every_entry(browser):
     for name in ["ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight"]:
         browser.key(name)
     assert browser.run("document.activeElement.ariaLabel") == "action at t = 2: hidden"
+    said = browser.run("document.activeElement.ariaDescription")
+    assert re.match(r"the model says up 0\.\d\d or right 0\.\d\d; exactly up ", said), said
     browser.key("Space")
     assert seen(browser)["action"] == [2]
     browser.key("Tab")
@@ -359,7 +361,7 @@ def test_it_loads_in_a_second_and_answers_in_50_ms(browser, built):
     browser.run("pause(300)")
     answers = {"doorkey": [entry("action", t) for t in range(T)]}
     if MAZE:
-        answers["maze"] = [f"#window [data-what=place][data-ago='{n}']" for n in range(5)]
+        answers["maze"] = [f"#window [data-what=position][data-ago='{n}']" for n in range(5)]
     for tab, selectors in answers.items():
         open_tab(browser, tab)
         spent = []
@@ -477,16 +479,21 @@ def test_a_reader_drags_the_ball_and_the_star_drives_and_hides(maze):
     maze.drag("[data-what=goal] .grip", at(2.6, 5.3), at(1.8, 4.9))
     maze.wait("find('report').textContent")
     assert ball_and_star(maze)[1] == [2, 5]
-    maze.drag("[data-what=goal] .grip", at(0, 3))  # a wall
-    maze.wait("find('report').textContent")
+    maze.drag("[data-what=goal] .grip", at(0, 3))
+    assert text_of(maze, "#report") == "There is a wall: the goal stays where it is."
     assert ball_and_star(maze)[1] == [2, 5]
     maze.run("find('moment').value = 30; find('moment').dispatchEvent(new Event('input'))")
     assert text_of(maze, "#clock") == "0.30 s"
     before = text_of(maze, "#answer").partition(",")[0]
-    assert maze.run("document.querySelectorAll('#near .agent.guess').length") == 0
-    maze.click("#window [data-what=place][data-ago='0']")
-    assert maze.run("document.querySelectorAll('#near .agent.guess').length") == 1
+    assert maze.run("document.querySelectorAll('#ball .guess').length") == 0
+    maze.click("#window [data-what=position][data-ago='0']")
+    assert maze.run("document.querySelectorAll('#ball .guess').length") == 1
     assert text_of(maze, "#answer").partition(",")[0] != before
+    now = maze.run("document.querySelector('#window .position:nth-last-child(7)').ariaLabel")
+    assert re.fullmatch(r"position at now: hidden, perhaps −?[\d.]+, −?[\d.]+", now)
+    for ago in range(1, 5):
+        maze.click(f"#window [data-what=position][data-ago='{ago}']")
+    assert text_of(maze, "#answer").endswith("It is shown no position, and so no goal either.")
     maze.click("#drive")
     maze.wait("find('report').textContent")
     assert "NaN" not in maze.run("document.body.innerText")

@@ -81,7 +81,7 @@ def test_numbers_of_the_doorkey_tables_in_texts_come_from_the_results(file, head
         "larger": means["dream_large"].values(),
         "dreams": means["dream"].values(),
         "random masks": means["random"].values(),
-        "finetuned to each": tuned.values(),
+        "random masks, finetuned": tuned.values(),
         "ensemble": means["ensemble"].values(),
         "Decision-GPT": [
             means[f"dt_{kind}"][task] for kind, task in zip(("bc", "rc"), masks.EIGHT)
@@ -118,7 +118,7 @@ def test_numbers_of_the_maze_tables_in_texts_come_from_the_results(file, heading
         "two seeds)": ("unimask_one", "unimask_one"),
         "random masks": ("unimask_random", "unimask_random"),
         "random masks, return hidden": ("unimask_random_bc", None),
-        "random masks, then finetuned": [f"unimask_random_finetune_{kind}" for kind in ("bc", "rc")],
+        "random masks, finetuned": [f"unimask_random_finetune_{kind}" for kind in ("bc", "rc")],
         "both, then finetuned to one": [f"unimask_bc_rc_finetune_{kind}" for kind in ("bc", "rc")],
         "Decision-GPT": ("dt_bc", "dt_rc"),
         "with a timestep embedding)": ("dt_bc_timestep", "dt_rc_timestep"),
