@@ -8,7 +8,18 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
-from runs import LEFT, MODEL, equal_runs, files, good, interrupt_at_step, read_log, same, saved
+from runs import (
+    LEFT,
+    MODEL,
+    equal_runs,
+    files,
+    furthest,
+    good,
+    interrupt_at_step,
+    read_log,
+    same,
+    saved,
+)  # fmt: skip
 
 TINY = (
     MODEL
@@ -41,20 +52,6 @@ def together(start_warm):
         return [finish(300) for finish in running]
 
     return command
-
-
-def furthest(one, other):
-    """The largest difference between the weights of two runs, but for the keys' bias.
-
-    Softmax does not depend on it: its gradient is nothing but rounding errors, which AdamW scales
-    up to whole steps.
-    """
-    ours, theirs = saved(one)["weights"], saved(other)["weights"]
-    difference = {name: (ours[name] - theirs[name]).abs() for name in ours}
-    for name in difference:
-        if name.endswith("qkv.bias"):
-            difference[name].view(3, -1)[1] = 0
-    return max(x.max().item() for x in difference.values())
 
 
 SETTINGS = {

@@ -1,0 +1,186 @@
+"""Several seeds in one step train what single runs do, and leave what those leave."""
+
+import signal
+
+import pytest
+import torch
+from runs import LEFT, TINY, files, furthest, good, interrupt_at_step, read_log, saved
+
+import bench
+import model
+import train_seeds
+
+SETTINGS = {  # of what a step does: each in some way
+    "random masks": ["--task=random"],
+    "a mixture, and an average": ["--task=random+all", "--ema=0.9", "--batch_size=40"],
+    "factors hidden": ["--factor_hiding=0.3", "--grad_clip=0", "--weight_decay=0.5"],
+    "by turns": ["--task=past+behavior_cloning", "--by_turns=True"],
+    "decision-gpt": ["--model_type=dt", "--task=dt_rc", "--positions=learned", "--norm=pre"],
+    "feed-forward": ["--model_type=nn", "--task=behavior_cloning"],
+    "numbers": [
+        "--dataset=toy.npz",
+        "--head=gaussian",
+        "--differences=True",
+        "--fourier_features=2",
+    ],
+}
+FEW = ["--dropout=0", "--max_iters=8", "--eval_interval=4", "--learning_rate=5e-4"]
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture(autouse=True)
+def dropout(monkeypatch):
+    """train_seeds.main() changes how dropout draws: not for other tests."""
+    monkeypatch.setattr(model.Dropout, "by_bytes", False)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_several_seeds_at_once_end_with_the_weights_of_single_runs(
+    name, run_warm, toy_data, tmp_path
+):
+    toy_data.save(tmp_path / "toy.npz")
+    flags = [*TINY, *FEW, *SETTINGS[name]]
+    good(run_warm("train_seeds.py", *flags, "--seeds=3,5", "--out_dir=all_{seed}", cwd=tmp_path))
+    for seed in (3, 5):
+        good(run_warm("train.py", *flags, f"--seed={seed}", f"--out_dir={seed}", cwd=tmp_path))
+        together, alone = tmp_path / f"all_{seed}", tmp_path / str(seed)
+        assert files(together) == LEFT
+        assert furthest(together, alone) < 1e-4
+        ours, theirs = saved(together), saved(alone)
+        for key in ("exp_avg", "exp_avg_sq", "step"):
+            for number, state in theirs["optimizer"]["state"].items():
+                close = ours["optimizer"]["state"][number][key] - state[key]
+                assert close.abs().max() < 1e-4, (number, key)
+        assert ours["loss_count"] == theirs["loss_count"] and ours["iter"] == theirs["iter"]
+        for one, other in zip(read_log(together), read_log(alone)):
+            for column, text in other.items():
+                if text:
+                    assert float(one[column]) == pytest.approx(float(text), abs=1e-3), column
+
+
+def test_seeds_differ_and_a_folder_is_named_after_its_seed(run_warm, tmp_path):
+    good(run_warm("train_seeds.py", *TINY, "--seeds=0,1", "--max_iters=2", cwd=tmp_path))
+    one, other = (saved(tmp_path / "out" / f"run_s{seed}") for seed in (0, 1))
+    assert one["config"]["seed"] == 0 and other["config"]["seed"] == 1
+    weights = [key for key, x in one["weights"].items() if x.dim() == 2]
+    assert all((one["weights"][key] != other["weights"][key]).any() for key in weights)
+
+
+def test_seeds_that_were_stopped_go_on_to_where_they_would_have_been(run_warm, tmp_path):
+    flags = [*TINY, "--dropout=0", "--ema=0.9", "--seeds=0,1"]
+    good(run_warm("train_seeds.py", *flags, "--out_dir=whole_{seed}", cwd=tmp_path))
+    stop = lambda: interrupt_together_at(19)
+    stopped = run_warm("train_seeds.py", *flags, "--out_dir=cut_{seed}", cwd=tmp_path, inside=stop)
+    assert stopped.returncode == 130 and "stopped at step 19 and saved" in stopped.stderr
+    # a kill may come between two saves: this one is behind, and catches up
+    alone = [*flags[:-1], "--seed=1", "--out_dir=cut_1", "--overwrite=True"]
+    early = run_warm("train.py", *alone, cwd=tmp_path, inside=lambda: interrupt_at_step(15))
+    assert early.returncode == 130 and saved(tmp_path / "cut_1")["iter"] == 15
+    again = [*flags, "--out_dir=cut_{seed}", "--init_from=resume"]
+    good(run_warm("train_seeds.py", *again, cwd=tmp_path))
+    for seed in (0, 1):
+        assert furthest(tmp_path / f"whole_{seed}", tmp_path / f"cut_{seed}") < 1e-5
+        rows = [read_log(tmp_path / f"{name}_{seed}") for name in ("whole", "cut")]
+        assert [row["iter"] for row in rows[0]] == [row["iter"] for row in rows[1]]
+    done = good(run_warm("train_seeds.py", *again, cwd=tmp_path))
+    assert done.stdout.count("is already at step 30") == 2
+
+
+def interrupt_together_at(number):
+    """In the process that calls it: Ctrl-C during the given step of several seeds, from 1."""
+    gradients = torch.autograd.grad
+
+    def counted(*args):
+        nonlocal number
+        number -= 1
+        if number == 0:
+            signal.raise_signal(signal.SIGINT)
+        return gradients(*args)
+
+    torch.autograd.grad = counted
+
+
+@pytest.mark.parametrize(("flags", "reason"), [
+    (["--seeds=0,x"], "are not numbers with commas"),
+    (["--lerning_rate=1"], "did you mean 'learning_rate'"),
+    (["--seeds=0", "--wandb_log=True"], "without torchrun and wandb_log"),
+])  # fmt: skip
+def test_a_mistake_is_one_line_and_nothing_is_written(flags, reason, run_warm, tmp_path):
+    process = run_warm("train_seeds.py", *TINY, *flags, cwd=tmp_path)
+    assert process.returncode == 1 and not files(tmp_path)
+    assert reason in process.stderr and process.stderr.count("\n") == 1
+
+
+# ---- on a GPU ------------------------------------------------------------------------------------
+
+
+def at_once(settings, seeds="0,1"):
+    """The step of several seeds, set up with settings of train.py."""
+    quick = {"eval_tasks": "behavior_cloning", "eval_sequences": 1, "dropout": 0.0}
+    train_seeds.seeds = seeds
+    return train_seeds.Together(train_seeds.set_up_all(bench.command(settings | quick)[1:]))
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", ["doorkey", "maze2d_5"])
+def test_a_recorded_step_is_the_step(name, tmp_path):
+    settings = bench.CONFIGURATIONS[name] | {"device": "cuda", "out_dir": f"{tmp_path}/{{seed}}"}
+    recorded, taken = at_once(settings), at_once(settings)
+    taken.on_gpu = lambda: False  # it never records
+    for it in range(20):
+        recorded.step(it)
+        taken.step(it)
+    assert recorded.graphs and not taken.graphs
+    for one, other in zip(recorded.weights, taken.weights):
+        assert torch.equal(one, other)
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", ["doorkey", "maze2d_5"])
+def test_a_gpu_trains_what_a_cpu_does(name, tmp_path):
+    """A hundred steps on the same batches; the two draw different ones by themselves."""
+    settings = bench.CONFIGURATIONS[name] | {"out_dir": f"{tmp_path}/{{seed}}"}
+    cpu, gpu = at_once(settings), at_once(settings | {"device": "cuda"})
+    torch.set_float32_matmul_precision("highest")
+    gpu.on_gpu = lambda: False  # batches from elsewhere cannot be recorded
+    move = lambda x: {k: v.cuda() for k, v in x.items()} if isinstance(x, dict) else x.cuda()
+    for it in range(100):
+        for one, other in zip(cpu.runs, gpu.runs):
+            one.reseed(it)
+            batch = one.windows.draw(one.batch_size, one.generator)
+            drawn = (
+                batch,
+                *train_seeds.masks.draw(one.task, one.batch_size, one.context, one.generator),
+            )
+            one.get_batch = lambda it, drawn=drawn: drawn
+            other.get_batch = lambda it, drawn=drawn: tuple(map(move, drawn))
+        cpu.step(it)
+        gpu.step(it)
+    assert torch.allclose(cpu.loss_sum / 100, gpu.loss_sum.cpu() / 100, atol=1e-4)
+
+
+def test_what_a_step_draws_needs_no_number_from_the_device(tmp_path):
+    """A single one would be waited for: no tensor becomes a Python number in a step."""
+    settings = bench.CONFIGURATIONS["doorkey"] | {
+        "out_dir": f"{tmp_path}/{{seed}}",
+        "task": "random+all",
+    }
+    together = at_once(settings | {"n_embd": 16, "n_ff": 16})
+    together.step(0)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def refuse(self, *_):
+            raise AssertionError("a tensor became a number")
+
+        for name in (
+            "item",
+            "tolist",
+            "__int__",
+            "__float__",
+            "__bool__",
+            "__index__",
+            "cpu",
+            "numpy",
+        ):
+            patch.setattr(torch.Tensor, name, refuse)
+        together.step(1)
