@@ -3,6 +3,7 @@
     python bench.py --json=bench.json                           # 3 minutes on two idle cores
     python bench.py --measure=steps --configurations=doorkey    # what a DoorKey training step costs
     python bench.py --measure=growth,compile                    # the rest: minutes each
+    python bench.py --measure=seeds --device=cuda               # several seeds at once, on a GPU
 
 It prints Markdown tables and writes the numbers as JSON. Times are medians. The models are the
 published ones at the task "random", in fp32, with fresh weights. A step is train.py's own. Its
@@ -34,6 +35,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 
+import checkpoint
 import data
 import doorkey
 import evaluate
@@ -46,13 +48,14 @@ import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
 json = ""  # a file for all numbers
-measure = "steps,memory,throughput,validation,rollout"  # and growth, compile
+measure = "steps,memory,throughput,validation,rollout"  # and growth, compile, seeds
 configurations = "doorkey,maze2d_5,maze2d_10"  # of steps, memory and compile
 repetitions = 100  # training steps of each configuration
 rounds = 2  # repetitions of what takes seconds: throughput, validation, rollouts
 sequences = 5000  # validation questions per task
 rollouts = 1000  # episodes
 threads = 1  # of the training steps
+device = "cpu"  # where several seeds at once are trained: or "cuda"
 cores = 2  # throughput, validation and rollouts are measured on one thread and on this many
 # --------------------------------------------------------------------------------------------------
 
@@ -70,13 +73,14 @@ CONFIGURATIONS = {
 GROWTH = {f"context_{T}": {"context": T} for T in (10, 50, 200)}
 GROWTH |= {f"n_embd_{d}": {"n_embd": d, "n_ff": d} for d in (64, 256, 512)}
 GROWTH |= {f"batch_{B}": {"batch_size": B} for B in (25, 400)}
-MEASURES = ("steps", "memory", "throughput", "validation", "rollout", "growth", "compile")
+MEASURES = ("steps", "memory", "throughput", "validation", "rollout", "growth", "compile", "seeds")
 TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
 
 
 def main():
     check_settings()
     torch.set_num_threads(threads)
+    checkpoint.check_device(device)
     runs = {name: CONFIGURATIONS[name] for name in chosen(configurations)}
     results = {name: {} for name in runs} | {"threads": threads, "torch": torch.__version__}
     results["load"] = os.getloadavg()[0]  # processes at work in the last minute, on average
@@ -223,6 +227,37 @@ def measure_growth(runs):
 def measure_compile(runs):
     """The same steps with torch.compile"""
     return measure_steps({name: runs[name] | {"compile": True} for name in runs})
+
+
+def measure_seeds(runs):
+    """Milliseconds of a step of one seed, and of six at once, with train_seeds.py"""
+    rows = {}
+    for name, settings in runs.items():
+        for seeds in ("0", "0,1,2,3,4,5"):
+            for compiled in (False, True)[: 1 + (device != "cpu")]:
+                own = settings | {"device": device, "compile": compiled}
+                step_ms = 1000 * step_of_seeds(own, seeds)
+                rate = 1000 * settings["batch_size"] * (1 + seeds.count(",")) / step_ms
+                row = f"{name}, {1 + seeds.count(',')} at once" + ", compiled" * compiled
+                rows[row] = {"step_ms": step_ms, "sequences_per_s": rate}
+    return rows
+
+
+def step_of_seeds(settings, seeds):
+    """Seconds of a step of train_seeds.py, over many: a GPU is waited for at the end only."""
+    train_seeds.seeds = seeds
+    quick = {"eval_tasks": "behavior_cloning", "eval_sequences": 1}
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        arguments = command(settings | quick | {"out_dir": folder + "/{seed}"})[1:]
+        together = train_seeds.Together(train_seeds.set_up_all(arguments))
+    for it in range(5):  # the third is recorded
+        together.step(it)
+    together.loss_sum.tolist()  # wait
+    began = time.perf_counter()
+    for it in range(5, 5 + repetitions):
+        together.step(it)
+    together.loss_sum.tolist()
+    return (time.perf_counter() - began) / repetitions
 
 
 def measure_throughput(runs):

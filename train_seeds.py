@@ -60,6 +60,9 @@ class Together:
     def __init__(self, runs):
         first = runs[0]
         self.runs, self.network, self.device = runs, first.network, first.device
+        for part in self.network.modules():
+            if isinstance(part, model.Dropout):
+                part.by_bytes = False  # which vmap cannot do
         named = {p: name for name, p in first.network.named_parameters()}
         groups = first.optimizer.param_groups
         self.names = [[named[p] for p in group["params"]] for group in groups]
@@ -270,7 +273,6 @@ def set_up_all(arguments):
 
 
 def main(arguments):
-    model.Dropout.by_bytes = False  # which vmap cannot do
     runs = set_up_all(arguments)
     if not runs:
         return

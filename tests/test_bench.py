@@ -30,7 +30,7 @@ def tiny(monkeypatch):
 
 
 def test_the_command_writes_every_number(run_warm, tmp_path):
-    flags = [*QUICK, "--json=bench.json", "--measure=steps,validation,rollout"]
+    flags = [*QUICK, "--json=bench.json", "--measure=steps,validation,rollout,seeds"]
     flags.append("--configurations=doorkey,maze2d_5")
     process = run_warm("bench.py", *flags, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
@@ -41,6 +41,7 @@ def test_the_command_writes_every_number(run_warm, tmp_path):
         assert all(math.isfinite(x) and x > 0 for x in cost.values())
         assert cost["times_limit"] == pytest.approx(cost["step_ms"] / cost["gemm_ms"])
         assert f"| {name} | " in process.stdout
+    assert results["seeds"]["doorkey, 6 at once"]["step_ms"] > 0
     assert results["validation_s"] == results["validation"]["threads_1"]["seconds"] > 0
     assert results["rollout_1000_s"] == results["rollout"]["threads_1"]["seconds"] > 0
     assert results["threads"] == 1 and results["torch"] == torch.__version__

@@ -38,12 +38,18 @@ COMMITTED = (  # the commands that made what is committed: the number of lines
     ("bash curve.sh", 15),
     ("bash maze2d.sh", 90),
     ("WORLDS=maze2d SEEDS='0 1' bash one.sh", 4),
+    ("WORLDS=doorkey bash one.sh", 6),
     ("bash claims.sh", 6),
     (f"MAZE=umaze {OTHER}", 6),
     (f"MAZE=large {OTHER}", 6),
     ("bash ablation.sh", 42),
 )
-MORE = ("PAPER=1 bash minigrid.sh", "PAPER=1 N=50 bash minigrid.sh", "PAPER=1 bash maze2d.sh")
+MORE = (
+    "GPU=1 bash minigrid.sh",
+    "PAPER=1 bash minigrid.sh",
+    "PAPER=1 N=50 bash minigrid.sh",
+    "PAPER=1 bash maze2d.sh",
+)
 SMOKE = ("SMOKE=1 bash minigrid.sh", "SMOKE=1 N=50 bash minigrid.sh", "SMOKE=1 bash maze2d.sh",
          "SMOKE=1 PAPER=1 bash minigrid.sh", "SMOKE=1 bash ablation.sh", "SMOKE=1 bash one.sh")  # fmt: skip
 
@@ -66,10 +72,13 @@ def script_lines(command):
     return [words[2:] for words in lines]
 
 
-def settle(arguments):
-    """Give run.py its settings from a line's arguments; returns train.py's, in full."""
+def settle(arguments, seed=None):
+    """Give run.py its settings from a line's arguments; returns train.py's, in full.
+
+    seed: which one is meant of a line that trains several at once.
+    """
     vars(run).update(configurator.override(run.OWN, run.split(arguments)[0]))
-    return run.train_settings(arguments)
+    return run.train_settings([word.replace("{seed}", str(seed)) for word in arguments])
 
 
 # --------------------------------------------------------------------------------------------------
@@ -88,7 +97,7 @@ def test_a_committed_study_is_what_its_script_would_make(command, number):
         (line,) = [x for x in studies[run.study] if (x["row"], x["seed"]) == key]
         assert line["settings"] == run.settings_of(config)
         words = shlex.split(line["command"])[2:]  # as it was given when the line was made
-        assert run.settings_of(settle(words)) == line["settings"]
+        assert run.settings_of(settle(words, line["seed"])) == line["settings"]
 
 
 @pytest.mark.parametrize("command", [command for command, _ in COMMITTED] + list(MORE + SMOKE))
@@ -296,9 +305,9 @@ def test_a_start_whose_checkpoint_is_gone_is_made_again(line, tmp_path, monkeypa
     assert command[-1] == "--checkpoint=True"
     config = settle(command[2:])
     (made,) = run.read_results(tmp_path / "results" / "s.jsonl")
-    assert not run.done(tmp_path / "results" / "s.jsonl", config, made["settings"])
+    assert not run.done(tmp_path / "results" / "s.jsonl", config)
     run.checkpoint = False
-    assert run.done(tmp_path / "results" / "s.jsonl", config, made["settings"])
+    assert run.done(tmp_path / "results" / "s.jsonl", config)
 
 
 class Failed:

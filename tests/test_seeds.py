@@ -7,7 +7,6 @@ import torch
 from runs import LEFT, TINY, files, furthest, good, interrupt_at_step, read_log, saved
 
 import bench
-import model
 import train_seeds
 
 SETTINGS = {  # of what a step does: each in some way
@@ -26,12 +25,6 @@ SETTINGS = {  # of what a step does: each in some way
 }
 FEW = ["--dropout=0", "--max_iters=8", "--eval_interval=4", "--learning_rate=5e-4"]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-@pytest.fixture(autouse=True)
-def dropout(monkeypatch):
-    """train_seeds.main() changes how dropout draws: not for other tests."""
-    monkeypatch.setattr(model.Dropout, "by_bytes", False)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
