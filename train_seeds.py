@@ -53,28 +53,23 @@ def set_up(arguments):
 class Together:
     """One step for several runs of train.py that differ in nothing but their seed.
 
-    The weights of S networks are two tensors (S, P): those that decay and the rest, as in the
-    groups of the optimiser. P: the parameters of one network in that group.
+    What S networks have is kept as two tensors (S, P), in `state`: those of the parameters that
+    decay, and the rest, as in the groups of the optimiser. P: the numbers of one network in it.
     """
 
     def __init__(self, runs):
         first = runs[0]
         self.runs, self.network, self.device = runs, first.network, first.device
-        for part in self.network.modules():
-            if isinstance(part, model.Dropout):
-                part.by_bytes = False  # which vmap cannot do
+        for layer in self.network.modules():
+            if isinstance(layer, model.Dropout):
+                layer.by_bytes = False  # which vmap cannot do
         named = {p: name for name, p in first.network.named_parameters()}
         groups = first.optimizer.param_groups
         self.names = [[named[p] for p in group["params"]] for group in groups]
         self.shapes = {name: p.shape for p, name in named.items()}
         self.decay = [group["weight_decay"] for group in groups]
-        # each two tensors (S, P):
-        self.weights = self.gather(weights_of)
-        self.first_moment, self.second_moment = (
-            self.gather(first_moment_of),
-            self.gather(second_moment_of),
-        )
-        self.average = self.gather(average_of) if first.average else []
+        kept = ["weights", "exp_avg", "exp_avg_sq"] + ["average"] * bool(first.average)
+        self.state = {part: self.gather(part) for part in kept}
         number = lambda x: torch.tensor(float(x), device=self.device)
         self.taken, self.lr, self.mix = number(first.first_iter), number(0), number(0)
         self.loss_sum = torch.tensor([float(run.loss_sum) for run in runs], device=self.device)
@@ -87,20 +82,25 @@ class Together:
     def on_gpu(self):
         return torch.device(self.device).type == "cuda"
 
-    def gather(self, tensors_of):
-        """Two tensors (S, P) from a function of a run that returns {name: tensor}."""
-        rows = [tensors_of(run) for run in self.runs]
+    def gather(self, part):
+        """Two tensors (S, P) of a part of the runs: see tensors_of()."""
+        rows = [tensors_of(run, part) for run in self.runs]
         flat = lambda row, names: torch.cat([row[name].detach().flatten() for name in names])
         return [torch.stack([flat(row, names) for row in rows]) for names in self.names]
 
-    def hand_out(self, stacked, tensors_of):
-        """The opposite of gather(): put two tensors (S, P) into the tensors of the runs."""
-        for number, run in enumerate(self.runs):
-            tensors = tensors_of(run)
-            for name, x in self.parts([x[number] for x in stacked]).items():
-                tensors[name].detach().copy_(x)
+    def hand_out(self, it):
+        """Give every run what is its own after `it` steps, to be evaluated and saved."""
+        for part, stacked in self.state.items():
+            for number, run in enumerate(self.runs):
+                own = self.split([x[number] for x in stacked])
+                for name, tensor in tensors_of(run, part).items():
+                    tensor.detach().copy_(own[name])
+        for run, loss_sum in zip(self.runs, self.loss_sum.tolist()):
+            run.loss_sum = loss_sum
+            for state in run.optimizer.state.values():
+                state["step"] = torch.tensor(float(it), device=self.device)
 
-    def parts(self, flat):
+    def split(self, flat):
         """{name: tensor} from two tensors (P,), those of one network."""
         parts = {}
         for x, names in zip(flat, self.names):
@@ -111,7 +111,7 @@ class Together:
     def loss(self, weights, batch, see, shares, at=None):
         """The loss of one network, a scalar, given what train.train_step() would give it."""
         with self.runs[0].autocast:
-            outputs = functional_call(self.network, self.parts(weights), (batch, see, at))
+            outputs = functional_call(self.network, self.split(weights), (batch, see, at))
             return model.loss(self.network, outputs, batch, shares, at, self.runs[0].weights)[0]
 
     def batches(self, it):
@@ -138,7 +138,7 @@ class Together:
         shares = torch.vmap(lambda mask: masks.shares(asked, mask, self.network.factors))(predict)
         at = masks.wanted_timestep(asked, predict)  # (S, B), or None for all
         more = () if at is None else (at,)  # vmap takes tensors only
-        weights = [x.detach().requires_grad_() for x in self.weights]
+        weights = [x.detach().requires_grad_() for x in self.state["weights"]]
         losses = self.losses(weights, batch, see, shares, *more)  # (S,)
         self.update(torch.autograd.grad(losses.sum(), weights))
         self.loss_sum += losses.detach()
@@ -155,13 +155,13 @@ class Together:
             gradients = [x * (clip / (norm + 1e-6)).clamp(max=1) for x in gradients]
         step_size = self.lr / (1 - beta1**self.taken)
         correction = (1 - beta2**self.taken).sqrt()
-        for g, gradient in enumerate(gradients):
-            first, second = self.first_moment[g], self.second_moment[g]
-            first.lerp_(gradient, 1 - beta1)
-            second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-            self.weights[g].mul_(1 - self.lr * self.decay[g])
-            self.weights[g].sub_(step_size * first / (second.sqrt() / correction + eps))
-        for mean, x in zip(self.average, self.weights):
+        parts = (self.state[name] for name in ("weights", "exp_avg", "exp_avg_sq"))
+        for x, mean, square, gradient, decay in zip(*parts, gradients, self.decay):
+            mean.lerp_(gradient, 1 - beta1)
+            square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            x.mul_(1 - self.lr * decay)
+            x.sub_(step_size * mean / (square.sqrt() / correction + eps))
+        for mean, x in zip(self.state.get("average", ()), self.state["weights"]):
             mean.lerp_(x, self.mix)
 
     def step(self, it):
@@ -187,48 +187,23 @@ class Together:
             self.advance(it)
         return graph
 
-    def hand_out_all(self, it):
-        """Give every run its weights, and what it needs to be saved, after `it` steps."""
-        self.hand_out(self.weights, weights_of)
-        self.hand_out(self.first_moment, first_moment_of)
-        self.hand_out(self.second_moment, second_moment_of)
-        if self.average:
-            self.hand_out(self.average, average_of)
-        for run, loss_sum in zip(self.runs, self.loss_sum.tolist()):
-            for state in run.optimizer.state.values():
-                state["step"] = torch.tensor(float(it), device=self.device)
-            run.loss_sum = loss_sum
-
     def evaluate_and_save(self, it):
         """Let each run do what train.py does between its steps."""
-        self.hand_out_all(it)
+        self.hand_out(it)
         for run in self.runs:
             print(f"seed {run.seed}", end=", ")
             run.evaluate_and_save(it)
         self.loss_sum.zero_()
 
 
-def weights_of(run):
-    return dict(run.network.named_parameters())
-
-
-def average_of(run):
-    return dict(run.average.module.named_parameters())
-
-
-def moment_of(run, key):
-    """{name: one of AdamW's two moments}, zeros before the first step."""
-    for p in run.network.parameters():
-        run.optimizer.state[p].setdefault(key, torch.zeros_like(p))
-    return {name: run.optimizer.state[p][key] for name, p in run.network.named_parameters()}
-
-
-def first_moment_of(run):
-    return moment_of(run, "exp_avg")
-
-
-def second_moment_of(run):
-    return moment_of(run, "exp_avg_sq")
+def tensors_of(run, part):
+    """{name: tensor} of a run's "weights", of their "average", or of one of AdamW's moments."""
+    network = run.average.module if part == "average" else run.network
+    named = dict(network.named_parameters())
+    if part in ("weights", "average"):
+        return named
+    state = run.optimizer.state  # empty before the first step
+    return {name: state[p].setdefault(part, torch.zeros_like(p)) for name, p in named.items()}
 
 
 def stack(parts):
@@ -289,7 +264,7 @@ def main(arguments):
         if it % first.eval_interval == 0 or it == first.max_iters:
             together.evaluate_and_save(it)
         elif stop:
-            together.hand_out_all(it)
+            together.hand_out(it)
             for run in runs:
                 run.check_finite(it)
                 run.save(it, False)

@@ -124,7 +124,7 @@ def test_a_recorded_step_is_the_step(name, tmp_path):
         recorded.step(it)
         taken.step(it)
     assert recorded.graphs and not taken.graphs
-    for one, other in zip(recorded.weights, taken.weights):
+    for one, other in zip(recorded.state["weights"], taken.state["weights"]):
         assert torch.equal(one, other)
 
 
