@@ -13,8 +13,6 @@ Before this: train.py, evaluate.py and rollout.py.
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import contextlib
 import io
 import math

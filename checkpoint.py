@@ -7,6 +7,8 @@ there at all, whenever a process or a machine dies. The settings inside it are t
 config.json beside it is for people. Before this: model.py.
 """
 
+import configurator
+
 import contextlib
 import csv
 import glob
@@ -19,7 +21,6 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-import configurator
 from data import Factor, check_context
 from masks import expand
 from model import ModelConfig, build

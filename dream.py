@@ -12,13 +12,14 @@ and action. At the end a third model says, from the last timestep to the first, 
 come: given a state, its action and the return after it. Read next: repro/dream.sh. Before this: rollout.py.
 """
 
+import configurator
+
 import math
 
 import torch
 from tqdm import tqdm
 
 import checkpoint
-import configurator
 import data
 import rollout
 import worlds

@@ -15,6 +15,8 @@ Throughout, i is a timestep that each sequence draws for itself. Source: Uni[MAS
 Read next: model.py.
 """
 
+import configurator
+
 import difflib
 import re
 from functools import cache, partial
@@ -22,7 +24,6 @@ from typing import NamedTuple
 
 import torch
 
-import configurator
 from data import GROUPS
 
 STATE, ACTION, RETURN = range(3)

@@ -18,6 +18,8 @@ Each mode can have _states at its end: past actions are then hidden.
 Before this: worlds.py, which has the environments. Read next: sample.py.
 """
 
+import configurator
+
 import math
 import os
 
@@ -25,7 +27,6 @@ import numpy as np
 import torch
 
 import checkpoint
-import configurator
 import evaluate
 import masks
 import model

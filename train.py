@@ -13,8 +13,6 @@ say. Into out_dir go ckpt.pt (to resume), best.pt (the best by `keep_best`), con
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import contextlib
 import ctypes
 import math
@@ -113,7 +111,7 @@ ALLOWED = {
     "eval_rollouts": SOME, "state_weight": SOME, "action_weight": SOME, "learning_rate": SOME,
     "warmup_iters": SOME, "weight_decay": SOME, "grad_clip": SOME,
     "factor_hiding": (0, 1), "ema": (0, 1), "threads": (0, 1025),
-    "seed": (0, 2**63), "data_seed": (0, 2**63),
+    "seed": (0, worlds.TEST_SEED if fresh else 2**63),
     "keep_best": ("loss", "return", "return_sum", "none"), "dtype": ("float32", "bfloat16"),
     "returns": masks.RETURN_MODES,
 }  # fmt: skip

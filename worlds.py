@@ -10,8 +10,6 @@ Read next: evaluate.py, rollout.py. Before this: doorkey.py, maze2d.py, data.py.
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import functools
 import math
 import warnings
@@ -36,7 +34,7 @@ file = ""  # a file to look at instead
 out = ""  # the file to write: .npz, or a folder that is mapped into memory when it is loaded
 # --------------------------------------------------------------------------------------------------
 
-TEST_SEED = 1_000_000  # added to the data seed: test trajectories are of another seed
+TEST_SEED = 1_000_000  # added to the data seed for test trajectories: so all others are below it
 
 
 class World(NamedTuple):
@@ -123,7 +121,8 @@ def train_and_validation(dataset, num_trajectories, seed):
     1,000) validates, and as many before it are the test set. num_trajectories=0: all that are left.
     The training set comes with its statistics (normalise). Raises ValueError if there are too few.
     """
-    configurator.check({"num_trajectories": num_trajectories}, {"num_trajectories": (0, math.inf)})
+    settings = {"num_trajectories": num_trajectories, "data_seed": seed}
+    configurator.check(settings, {"num_trajectories": (0, math.inf), "data_seed": (0, TEST_SEED)})
     if dataset in WORLDS:
         world = WORLDS[dataset]
         total = max(world.total, num_trajectories + world.validation)

@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
+
 import masks
 import run
 import tables

@@ -1,5 +1,7 @@
 """What the texts say is so: their commands and code run, with tiny models, and their links lead somewhere."""
 
+import configurator
+
 import ast
 import importlib.util
 import os
@@ -15,7 +17,6 @@ import torch
 from conftest import ROOT
 from runs import good, read_log
 
-import configurator
 import masks
 import worlds
 

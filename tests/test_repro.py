@@ -1,5 +1,7 @@
 """The machinery of the reproductions: the lines of the scripts, one run from end to end."""
 
+import configurator
+
 import importlib.util
 import io
 import itertools
@@ -17,7 +19,6 @@ import pytest
 import torch
 from conftest import ROOT
 
-import configurator
 import cost
 import demonstrator
 import ensemble

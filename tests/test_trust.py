@@ -130,7 +130,7 @@ def test_a_machine_that_shuts_down_or_a_terminal_that_closes_is_ctrl_c(
     assert "already at step 20" in again.stdout and snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize("script", ["evaluate.py", "worlds.py", "train.py"])
+@pytest.mark.parametrize("script", ["evaluate.py", "masks.py", "rollout.py", "train.py"])
 def test_ctrl_c_during_the_imports_is_one_line(script, refused, tmp_path):
     if not os.path.exists("/proc/self/maps"):
         pytest.skip("no /proc to see what a process has imported")
