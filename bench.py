@@ -264,8 +264,10 @@ def measure_rollout(runs):
 # ---- settings and tables -------------------------------------------------------------------------
 def check_settings():
     """Refuse what cannot work before minutes have passed."""
-    counts = ("repetitions", "rounds", "sequences", "rollouts", "threads", "cores")
-    configurator.check(globals(), dict.fromkeys(counts, (1, math.inf)))
+    counts = dict.fromkeys(("repetitions", "rounds", "sequences", "rollouts"), (1, math.inf))
+    configurator.check(globals(), counts | dict.fromkeys(("threads", "cores"), (1, 1025)))
+    for name, row in ("sequences", 80), ("rollouts", 80 * maze2d.HORIZON):
+        configurator.check_memory(row * globals()[name], f"{name}={globals()[name]}")
     for name in chosen(measure):
         configurator.check({"measure": name}, {"measure": MEASURES})
     for name in chosen(configurations):

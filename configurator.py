@@ -273,6 +273,7 @@ def whole_file(path):
     """
     unfinished = f"{path}.{os.getpid()}.tmp"
     try:
+        check_replaceable(path)
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         remove(unfinished)  # of a process that died, or a link, which would be written through
         yield unfinished
@@ -290,18 +291,24 @@ def whole_file(path):
 
 def check_writable(path):
     """Raise OSError, before the work is done, if its result could not be written."""
-    if os.path.isdir(path):
-        raise OSError(f"cannot write {path}: it is a directory")
     folder, name = os.path.split(path)
     while folder and not os.path.exists(folder):  # it will be made in the first that there is
         folder = os.path.dirname(folder)
     trial = os.path.join(folder, f"{name}.{os.getpid()}.tmp")
     try:
+        check_replaceable(path)
         remove(trial)
         open(trial, "x").close()
         remove(trial)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def check_replaceable(path):
+    """Raise OSError for a name that is not free for a file: root could replace /dev/null itself."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        kind = "a directory" if os.path.isdir(path) else "a device or a pipe"
+        raise OSError(f"{kind} has that name")
 
 
 def remove(path):

@@ -119,7 +119,7 @@ ALLOWED = {
 
 def check_settings():
     """Refuse what cannot work before anything is written."""
-    configurator.check(config, ALLOWED)
+    configurator.check(config, ALLOWED | model.ALLOWED)
     checkpoint.check_size(config)
     step = 4 * context * n_embd * (n_layer + 1) // world_size  # bytes that it keeps, at the least
     for name, row in ("batch_size", step), ("eval_sequences", 80), ("eval_rollouts", 80):

@@ -98,9 +98,14 @@ def make(name, n, seed, setting="n"):
     setting: what n is called where it is too large for the memory.
     """
     if n > 10_000:
-        one = find(name).make(1, 0).values.values()
-        configurator.check_memory(3 * n * sum(array.nbytes for array in one), f"{setting}={n}")
+        check_count(n, find(name).make(1, 0), f"{setting}={n}")
     return find(name).make(n, seed)
+
+
+def check_count(n, trajectories, what):
+    """Raise ValueError, naming a setting, if n trajectories like these do not fit into memory."""
+    size = sum(array.nbytes for array in trajectories.values.values()) / len(trajectories)
+    configurator.check_memory(3 * n * size, what)
 
 
 def environment(name, n, seed):
