@@ -52,7 +52,7 @@ def read(path, device="cpu"):
     if os.path.isdir(path):
         best = os.path.join(path, "best.pt")
         path = best if os.path.exists(best) else os.path.join(path, "ckpt.pt")
-    if not os.path.exists(path):
+    if not os.path.isfile(path):  # to read a pipe would be to wait
         raise ValueError(f"there is no checkpoint {path}: train.py makes one in its --out_dir")
     try:
         with zipfile.ZipFile(path) as file:

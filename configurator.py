@@ -246,22 +246,29 @@ def one_line_errors():
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = hook
-    if sys.stdout is not None and sys.stdout is sys.__stdout__:  # not that of a test
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass  # a stream that was closed: the next file would take its number, and what is printed
+    os.close(number)
+    sys.stdout, sys.stderr = (x or open(os.devnull, "w") for x in (sys.stdout, sys.stderr))
+    if sys.stdout is sys.__stdout__:  # not that of a test
         raw, kind = Outlet(sys.stdout.fileno(), "w", closefd=False), sys.stdout
-        like = {"encoding": kind.encoding, "errors": kind.errors}
+        like = {"encoding": kind.encoding, "errors": "backslashreplace"}
         like |= {"line_buffering": kind.line_buffering, "write_through": kind.write_through}
         sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), **like)
 
 
 class Outlet(io.FileIO):
-    """Standard output that outlives who reads it: `| head -1`, a terminal that is closed."""
+    """Standard output that outlives who reads it: `| head -1`, a terminal closed, a full disk."""
+
+    told = False
 
     def write(self, content):
         try:
             return super().write(content)
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):
-                raise
+            if error.errno not in (errno.EPIPE, errno.EIO) and not self.told:
+                self.told = True
+                print(f"what is printed is lost: {error.strerror}", file=sys.stderr)
             return len(content)
 
 

@@ -263,7 +263,7 @@ EIGHT = (  # the columns of the paper's heatmap, and what "all" mixes
     "behavior_cloning", "reward_conditioned", "goal_conditioned", "waypoint",
     "past", "future", "forward_dynamics", "backward_dynamics",
 )  # fmt: skip
-SPAN = re.compile(r"span\((\d+),\s*(\d+)\)")
+SPAN = re.compile(r"span\((\d{1,4}),\s*(\d{1,4})\)")
 
 
 # --------------------------------------------------------------------------------------------------

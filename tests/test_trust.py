@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -170,6 +171,18 @@ def test_a_run_and_its_evaluation_survive_a_reader_who_leaves(tmp_path):
         assert process.returncode == 0 and process.stderr == ""
     assert files(tmp_path / "run") == LEFT | {"eval.json"}
     assert saved(tmp_path / "run")["iter"] == 4
+
+
+def test_closed_streams_and_a_full_output_change_no_run(tmp_path):
+    """Else a checkpoint would get the number of a stream that was closed."""
+    line = [sys.executable, ROOT / "train.py", *TINY, "--max_iters=4", "--eval_interval=2"]
+    for name, streams in {"closed": "<&- >&- 2>&-", "full": ">/dev/full"}.items():
+        text = f"{shlex.join(map(str, line))} --out_dir={name} {streams}"
+        options = {"cwd": tmp_path, "capture_output": True, "text": True}
+        process = subprocess.run(["bash", "-c", text], **options)
+        lost = "what is printed is lost: No space left on device\n"
+        assert (process.returncode, process.stderr) == (0, lost if name == "full" else "")
+    equal_runs(tmp_path / "closed", tmp_path / "full")
 
 
 # ---- one run in one folder -------------------------------------------------------------------------
