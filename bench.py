@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 
-if multiprocessing.parent_process():  # Ctrl-C is for the one that started this process
+if __name__ == "__mp_main__":  # Ctrl-C is for the one that started this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 import numpy as np

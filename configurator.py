@@ -230,7 +230,7 @@ def stops(heed=True):
 
 def one_line_errors():
     """A user's mistake ends this script in one line and exit code 1, Ctrl-C in one and 130."""
-    script = os.path.basename(sys.argv[0])
+    script = os.path.basename(SCRIPT if OURS else sys.argv[0])  # bench.py gives train.py an argv
 
     def hook(kind, error, trace):
         text = " ".join(str(error).split())
@@ -343,6 +343,7 @@ def interrupt(*_):
 
 # A script of this folder imports this file first, and then what takes seconds.
 SCRIPT = os.path.abspath(sys.argv[0])
-if os.path.isfile(SCRIPT) and os.path.dirname(SCRIPT) == os.path.dirname(os.path.abspath(__file__)):
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        signal.signal(signal.SIGINT, leave)
+OURS = os.path.dirname(SCRIPT) == os.path.dirname(os.path.abspath(__file__))
+OURS = OURS and os.path.isfile(SCRIPT)
+if OURS and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, leave)

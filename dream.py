@@ -94,10 +94,10 @@ def load(text, group, train, source):
     source: (dataset, num_trajectories, data_seed) of these. Raises ValueError for one that was
     trained on others, does not predict the group, or sees too little; and if none is named.
     """
-    networks = []
-    if not text and any(f.group == group for f in train.factors):
+    networks, paths = [], [path for path in text.split(",") if path]
+    if not paths and any(f.group == group for f in train.factors):
         raise ValueError(f"no run is named that predicts the group {group}")
-    for path in filter(None, text.split(",")):
+    for path in paths:
         network, own = checkpoint.load(path), checkpoint.settings(path)
         if network.factors != train.factors:
             raise ValueError(f"{path} has other factors than {source[0]}")

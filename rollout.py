@@ -337,8 +337,7 @@ def main():
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
     check_modes(asked, network.config)
-    path = os.path.join(out_dir, "rollouts.json")
-    configurator.check_writable(path)
+    configurator.check_writable(os.path.join(out_dir, "rollouts.json"))
     source = worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
     copies = episodes * (candidates if {"plan", "plan_states"} & set(asked) else 1)
@@ -358,7 +357,7 @@ def main():
             cells = {name: [evaluate.show(x[part]) for part in x] for name, x in row.items()}
             parts = [f"{name} {' +- '.join(cell)}" for name, cell in cells.items()]
             print(f"{label:10s} {', '.join(parts)}")
-    evaluate.save_json(path, played)
+    evaluate.save_json(os.path.join(out_dir, "rollouts.json"), played)
 
 
 if __name__ == "__main__":

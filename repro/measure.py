@@ -25,6 +25,7 @@ import checkpoint
 import evaluate
 import model
 import rollout
+import run
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -37,6 +38,7 @@ modes = ""  # how to play, of rollout.MODES; empty: the eval_modes of training
 
 
 def main():
+    configurator.check(globals(), run.COUNTS)
     torch.set_num_threads(1)
     results, iters, log = {}, {}, read_log()
     maze = checkpoint.settings(out_dir)["dataset"].startswith("maze2d")

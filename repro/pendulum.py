@@ -6,8 +6,9 @@
 Of 500 episodes 60% are an expert's, who swings the pendulum up; in 20% actions are drawn at random,
 in 20% somebody pushes it down wherever it is. For each head one model is trained on cloning and on
 return-conditioning, with past actions and without. Asked for returns, it is asked for the expert's.
-A Gaussian acts by its mode, which is its mean, and by samples. Writes repro/results/pendulum.json.
-Read next: importing.py, rollout.py.
+`bins` is no head: it makes 11 classes of the torque, whose probabilities hold any mixture. A
+Gaussian and these classes act by what is most probable, and by samples. Writes
+repro/results/pendulum.json. Read next: importing.py, rollout.py.
 """
 
 import json
@@ -20,6 +21,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.wrappers import DiscretizeAction
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -32,7 +34,7 @@ import importing
 import rollout
 
 # ---- settings ------------------------------------------------------------------------------------
-heads = "mean,median,gaussian"  # of train.py
+heads = "mean,median,gaussian,bins"  # of train.py, and bins
 seeds = "0,1,2"  # of the models
 max_iters = 6000  # steps of training
 demonstrations = 500  # episodes of 200 steps
@@ -41,7 +43,10 @@ runs = "out/runs/pendulum"  # the folder of the checkpoints; a run that is there
 result = "repro/results/pendulum.json"  # the file to write
 # --------------------------------------------------------------------------------------------------
 
-ENV = "Pendulum-v1"
+ENV, CLASSES = "Pendulum-v1", 11
+BINS = "PendulumBins-v1"  # the same, its torque in classes
+make_bins = lambda **options: DiscretizeAction(gymnasium.make(ENV, **options), CLASSES)
+gymnasium.register(BINS, make_bins, max_episode_steps=200)
 SHARES = {"expert": 0.6, "random": 0.2, "down": 0.2}
 MODES = ("bc", "bc_states", "rc", "rc_states")
 SHAPE = "--n_embd=64 --n_layer=2 --n_head=4 --dropout=0 --learning_rate=1e-3 --eval_interval=1000"
@@ -63,7 +68,10 @@ def act(observation, generator):
 
 
 def demonstrate(path):
-    """Write the demonstrations as trajectories. Returns {demonstrator: its mean return}."""
+    """Write the demonstrations as trajectories, and with classes of torques into a file beside.
+
+    Returns {demonstrator: its mean return}.
+    """
     envs = gymnasium.make_vec(ENV, num_envs=demonstrations, vectorization_mode="sync")
     generator = np.random.default_rng(0)
     who = generator.choice(len(SHARES), demonstrations, p=list(SHARES.values()))  # (n,)
@@ -80,17 +88,20 @@ def demonstrate(path):
     earned = arrays["rewards"].sum(axis=1)
     flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in arrays.items()}
     flat["episode_ends"] = 200 * np.arange(1, demonstrations + 1)
+    classes = np.clip((flat["actions"] + 2) / 4 * CLASSES, 0, CLASSES - 1).astype(np.int64)
     plain = path.with_name("arrays.npz")
-    np.savez(plain, **flat)
-    importing.read(str(plain)).save(path)
+    for file, actions in (path, flat["actions"]), (path.with_name("bins.npz"), classes):
+        np.savez(plain, **flat | {"actions": actions})
+        importing.read(str(plain)).save(file)
     parts = {name: earned[who == number].mean() for number, name in enumerate(SHARES)}
     return {name: round(float(x), 1) for name, x in (parts | {"all": earned.mean()}).items()}
 
 
 def play(network, train, mode, asked, sampled):
-    """The mean return of episodes in a mode. sampled: draw actions from a Gaussian."""
-    setting = ("pendulum", train, episodes, rollout.ROLLOUT_SEED, mode, (None, asked), ENV)
-    env, game = rollout.begin(network, *setting)
+    """The mean return of episodes in a mode. sampled: draw actions."""
+    env_id = BINS if network.predicted[-1].kind == "categorical" else ENV
+    setting = ("pendulum", train, episodes, rollout.ROLLOUT_SEED, mode, (None, asked), env_id)
+    env, game = rollout.begin(network, *setting, sampled=False)
     if sampled:
         game["generator"] = torch.Generator().manual_seed(0)
     return rollout.play(network, env, **game)[1].sum(axis=1).mean()
@@ -98,26 +109,27 @@ def play(network, train, mode, asked, sampled):
 
 def main():
     torch.set_num_threads(1)
-    data, path = Path(runs, "data.npz"), Path(result)
-    data.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(result)
+    Path(runs).mkdir(parents=True, exist_ok=True)
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"heads": {}}
     content["command"] = "python repro/pendulum.py"
-    content["demonstrators"] = demonstrate(data)
-    train, tasks = importing.Trajectories.load(data), "behavior_cloning+reward_conditioned"
+    content["demonstrators"] = demonstrate(Path(runs, "data.npz"))
+    tasks = "behavior_cloning+reward_conditioned"
     tasks += "+behavior_cloning_states+reward_conditioned_states"
     for head in heads.split(","):
-        found = {}
+        found, data = {}, Path(runs, "bins.npz" if head == "bins" else "data.npz")
+        train, kind = importing.Trajectories.load(data), "mean" if head == "bins" else head
         for seed in seeds.split(","):
             out = Path(runs, f"{head}_s{seed}")
             if not (out / "best.pt").exists():
                 flags = (
                     f"--dataset={data} --num_trajectories=0 --task={tasks} --eval_tasks={tasks} "
                 )
-                flags += f"--head={head} --max_iters={max_iters} --seed={seed} --out_dir={out} "
+                flags += f"--head={kind} --max_iters={max_iters} --seed={seed} --out_dir={out} "
                 subprocess.run([sys.executable, "train.py", *(flags + SHAPE).split()], check=True)
             network = checkpoint.load(str(out))
             for mode in MODES:
-                for sampled in (False, True) if head == "gaussian" else (False,):
+                for sampled in (False, True) if head in ("gaussian", "bins") else (False,):
                     name = f"{mode}, sampled" if sampled else mode
                     asked = content["demonstrators"]["expert"]
                     earned = play(network, train, mode, asked, sampled)

@@ -119,6 +119,7 @@ SETTINGS = {  # command: words that its one line must hold
     "rollout.py --out_dir=run --env=Nothing-v0": ["Nothing-v0"],
     "rollout.py --out_dir=nowhere": ["--env"],
     "dream.py --n=0 --out=new.npz": ["n=0"],
+    "dream.py --policy=run --dynamics=, --out=new.npz": ["no run", "STATE"],
     "dream.py --policy=run --n=1000000000000 --out=new.npz": ["n=1000000000000", "GiB"],
     "dream.py --seed=-1 --out=new.npz": ["seed", "-1"],
     "dream.py --policy=run --dynamics=run --returns=": ["--out"],

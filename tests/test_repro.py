@@ -340,6 +340,10 @@ def test_a_mistake_ends_in_one_line(tmp_path, run_warm, refused):
     line = ["--study=s", "--row=a", f"--results={tmp_path}", f"--runs={tmp_path}"]
     assert "n_embed" in refused(run_warm("repro/run.py", *line, "--n_embed=3", cwd=tmp_path))
     assert "--study" in refused(run_warm("repro/run.py", "--seed=3", cwd=tmp_path))
+    for script in ("repro/run.py", "repro/measure.py"):
+        flags = line if "run" in script else []
+        wrong = run_warm(script, *flags, "--sequences=-1", cwd=tmp_path)
+        assert "sequences=-1" in refused(wrong)
     missing = run_warm("repro/figures.py", "--study=minigrid_7", cwd=tmp_path)
     assert "no line yet" in refused(missing)
     nowhere = run_warm("repro/measure.py", "--out_dir=nowhere", cwd=tmp_path)
