@@ -83,7 +83,7 @@ differences = False  # changes of continuous states since the timestep before, a
 tanh_actions = False  # squash continuous actions into [-1, 1]
 # What continuous factors are answered with: their "mean" (squared error), a "median" (absolute
 # error) or a "gaussian" (a variance as well). Where an expert goes one of two ways, a mean goes
-# neither; a median takes the likelier one.
+# neither; a median takes the likelier one. Good and bad demonstrators mixed: repro/pendulum.py.
 head = "mean"
 # optimiser
 batch_size = 100  # windows in a step, those of all processes together

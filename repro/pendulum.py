@@ -1,6 +1,6 @@
 """Demonstrators who disagree: which head clones a policy from them? Pendulum, imported as any data.
 
-    python repro/pendulum.py                      # 3 seeds: an hour on one busy core
+    python repro/pendulum.py                      # 3 seeds: half an hour of one core
     python repro/pendulum.py --heads=gaussian     # only some; the others keep what they have
 
 Of 500 episodes 60% are an expert's, who swings the pendulum up; in 20% actions are drawn at random,
