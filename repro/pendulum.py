@@ -38,6 +38,7 @@ heads = "mean,median,gaussian,bins"  # of train.py, and bins
 seeds = "0,1,2"  # of the models
 max_iters = 6000  # steps of training
 demonstrations = 500  # episodes of 200 steps
+expert = 0.6  # share of the expert; the two others share the rest
 episodes = 200  # to play in each mode, the same for all
 runs = "out/runs/pendulum"  # the folder of the checkpoints; a run that is there is not made again
 result = "repro/results/pendulum.json"  # the file to write
@@ -47,7 +48,6 @@ ENV, CLASSES = "Pendulum-v1", 11
 BINS = "PendulumBins-v1"  # the same, its torque in classes
 make_bins = lambda **options: DiscretizeAction(gymnasium.make(ENV, **options), CLASSES)
 gymnasium.register(BINS, make_bins, max_episode_steps=200)
-SHARES = {"expert": 0.6, "random": 0.2, "down": 0.2}
 MODES = ("bc", "bc_states", "rc", "rc_states")
 SHAPE = "--n_embd=64 --n_layer=2 --n_head=4 --dropout=0 --learning_rate=1e-3 --eval_interval=1000"
 
@@ -74,7 +74,8 @@ def demonstrate(path):
     """
     envs = gymnasium.make_vec(ENV, num_envs=demonstrations, vectorization_mode="sync")
     generator = np.random.default_rng(0)
-    who = generator.choice(len(SHARES), demonstrations, p=list(SHARES.values()))  # (n,)
+    shares = [expert, (1 - expert) / 2, (1 - expert) / 2]
+    who = generator.choice(3, demonstrations, p=shares)  # (n,)
     rows = {"observations": [], "actions": [], "rewards": []}
     observation, _ = envs.reset(seed=0)
     for _ in range(200):
@@ -93,7 +94,8 @@ def demonstrate(path):
     for file, actions in (path, flat["actions"]), (path.with_name("bins.npz"), classes):
         np.savez(plain, **flat | {"actions": actions})
         importing.read(str(plain)).save(file)
-    parts = {name: earned[who == number].mean() for number, name in enumerate(SHARES)}
+    names = list(act(observation, generator))
+    parts = {names[number]: earned[who == number].mean() for number in np.unique(who)}
     return {name: round(float(x), 1) for name, x in (parts | {"all": earned.mean()}).items()}
 
 
@@ -108,6 +110,8 @@ def play(network, train, mode, asked, sampled):
 
 
 def main():
+    configurator.check(globals(), {"demonstrations": (30, 10_000), "expert": (0.1, 1.01)})
+    configurator.check(globals(), dict.fromkeys(("max_iters", "episodes"), (1, 10**6)))
     torch.set_num_threads(1)
     path = Path(result)
     Path(runs).mkdir(parents=True, exist_ok=True)
