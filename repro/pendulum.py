@@ -112,6 +112,8 @@ def play(network, train, mode, asked, sampled):
 def main():
     configurator.check(globals(), {"demonstrations": (30, 10_000), "expert": (0.1, 1.01)})
     configurator.check(globals(), dict.fromkeys(("max_iters", "episodes"), (1, 10**6)))
+    for head in heads.split(","):
+        configurator.check({"heads": head}, {"heads": ("mean", "median", "gaussian", "bins")})
     torch.set_num_threads(1)
     path = Path(result)
     Path(runs).mkdir(parents=True, exist_ok=True)
@@ -130,7 +132,9 @@ def main():
                     f"--dataset={data} --num_trajectories=0 --task={tasks} --eval_tasks={tasks} "
                 )
                 flags += f"--head={kind} --max_iters={max_iters} --seed={seed} --out_dir={out} "
-                subprocess.run([sys.executable, "train.py", *(flags + SHAPE).split()], check=True)
+                line = [sys.executable, "train.py", *(flags + SHAPE).split()]
+                if subprocess.run(line).returncode:
+                    raise ValueError(f"train.py did not make {out}")
             network = checkpoint.load(str(out))
             for mode in MODES:
                 for sampled in (False, True) if head in ("gaussian", "bins") else (False,):
