@@ -21,13 +21,14 @@ solved as above and weighs in by its likelihood.
 Read next: evaluate.py, which measures models against this limit.
 """
 
+import configurator
+
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-import configurator
 import doorkey
 import masks
 from data import Trajectories

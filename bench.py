@@ -14,8 +14,6 @@ Before this: train.py, evaluate.py and rollout.py.
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import contextlib
 import io
 import math
@@ -28,7 +26,7 @@ import sys
 import tempfile
 import time
 
-if multiprocessing.parent_process():  # Ctrl-C is for the one that started this process
+if __name__ == "__mp_main__":  # Ctrl-C is for the one that started this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 import numpy as np
@@ -294,8 +292,10 @@ def measure_rollout(runs):
 # ---- settings and tables -------------------------------------------------------------------------
 def check_settings():
     """Refuse what cannot work before minutes have passed."""
-    counts = ("repetitions", "rounds", "sequences", "rollouts", "threads", "cores")
-    configurator.check(globals(), dict.fromkeys(counts, (1, math.inf)))
+    counts = dict.fromkeys(("repetitions", "rounds", "sequences", "rollouts"), (1, math.inf))
+    configurator.check(globals(), counts | dict.fromkeys(("threads", "cores"), (1, 1025)))
+    for name, row in ("sequences", 80), ("rollouts", 80 * maze2d.HORIZON):
+        configurator.check_memory(row * globals()[name], f"{name}={globals()[name]}")
     for name in chosen(measure):
         configurator.check({"measure": name}, {"measure": MEASURES})
     for name in chosen(configurations):

@@ -7,6 +7,8 @@ there at all, whenever a process or a machine dies. The settings inside it are t
 config.json beside it is for people. Before this: model.py.
 """
 
+import configurator
+
 import contextlib
 import csv
 import glob
@@ -19,7 +21,6 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-import configurator
 from data import Factor, check_context
 from masks import expand
 from model import ModelConfig, build
@@ -51,7 +52,7 @@ def read(path, device="cpu"):
     if os.path.isdir(path):
         best = os.path.join(path, "best.pt")
         path = best if os.path.exists(best) else os.path.join(path, "ckpt.pt")
-    if not os.path.exists(path):
+    if not os.path.isfile(path):  # to read a pipe would be to wait
         raise ValueError(f"there is no checkpoint {path}: train.py makes one in its --out_dir")
     try:
         with zipfile.ZipFile(path) as file:

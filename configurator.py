@@ -230,7 +230,7 @@ def stops(heed=True):
 
 def one_line_errors():
     """A user's mistake ends this script in one line and exit code 1, Ctrl-C in one and 130."""
-    script = os.path.basename(sys.argv[0])
+    script = os.path.basename(SCRIPT if OURS else sys.argv[0])  # bench.py gives train.py an argv
 
     def hook(kind, error, trace):
         text = " ".join(str(error).split())
@@ -246,22 +246,29 @@ def one_line_errors():
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = hook
-    if sys.stdout is not None and sys.stdout is sys.__stdout__:  # not that of a test
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass  # a stream that was closed: the next file would take its number, and what is printed
+    os.close(number)
+    sys.stdout, sys.stderr = (x or open(os.devnull, "w") for x in (sys.stdout, sys.stderr))
+    if sys.stdout is sys.__stdout__:  # not that of a test
         raw, kind = Outlet(sys.stdout.fileno(), "w", closefd=False), sys.stdout
-        like = {"encoding": kind.encoding, "errors": kind.errors}
+        like = {"encoding": kind.encoding, "errors": "backslashreplace"}
         like |= {"line_buffering": kind.line_buffering, "write_through": kind.write_through}
         sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), **like)
 
 
 class Outlet(io.FileIO):
-    """Standard output that outlives who reads it: `| head -1`, a terminal that is closed."""
+    """Standard output that outlives who reads it: `| head -1`, a terminal closed, a full disk."""
+
+    told = False
 
     def write(self, content):
         try:
             return super().write(content)
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):
-                raise
+            if error.errno not in (errno.EPIPE, errno.EIO) and not self.told:
+                self.told = True
+                print(f"what is printed is lost: {error.strerror}", file=sys.stderr)
             return len(content)
 
 
@@ -273,6 +280,7 @@ def whole_file(path):
     """
     unfinished = f"{path}.{os.getpid()}.tmp"
     try:
+        check_replaceable(path)
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         remove(unfinished)  # of a process that died, or a link, which would be written through
         yield unfinished
@@ -290,18 +298,24 @@ def whole_file(path):
 
 def check_writable(path):
     """Raise OSError, before the work is done, if its result could not be written."""
-    if os.path.isdir(path):
-        raise OSError(f"cannot write {path}: it is a directory")
     folder, name = os.path.split(path)
     while folder and not os.path.exists(folder):  # it will be made in the first that there is
         folder = os.path.dirname(folder)
     trial = os.path.join(folder, f"{name}.{os.getpid()}.tmp")
     try:
+        check_replaceable(path)
         remove(trial)
         open(trial, "x").close()
         remove(trial)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def check_replaceable(path):
+    """Raise OSError for a name that is not free for a file: root could replace /dev/null itself."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        kind = "a directory" if os.path.isdir(path) else "a device or a pipe"
+        raise OSError(f"{kind} has that name")
 
 
 def remove(path):
@@ -329,6 +343,7 @@ def interrupt(*_):
 
 # A script of this folder imports this file first, and then what takes seconds.
 SCRIPT = os.path.abspath(sys.argv[0])
-if os.path.isfile(SCRIPT) and os.path.dirname(SCRIPT) == os.path.dirname(os.path.abspath(__file__)):
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        signal.signal(signal.SIGINT, leave)
+OURS = os.path.dirname(SCRIPT) == os.path.dirname(os.path.abspath(__file__))
+OURS = OURS and os.path.isfile(SCRIPT)
+if OURS and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, leave)

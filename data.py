@@ -10,6 +10,8 @@ classes) or continuous (n dimensions) and belongs to the group STATE, ACTION or 
 Read next: evaluate.py. The worlds that make trajectories are doorkey.py and maze2d.py.
 """
 
+import configurator
+
 import json
 import os
 import zipfile
@@ -19,8 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-import configurator
 
 GROUPS = ("STATE", "ACTION", "RETURN")  # the order of the last axis of every mask
 LARGE = 2**24  # numbers of a factor from which on its statistics are those of a part

@@ -10,13 +10,14 @@ at a time, and bayes.py does exact inference with it.
 Read next: bayes.py. Before this: data.py.
 """
 
+import configurator
+
 import os
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-import configurator
 from data import Factor, Trajectories
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # or MiniGrid's pygame greets on stdout

@@ -12,13 +12,14 @@ and action. At the end a third model says, from the last timestep to the first, 
 come: given a state, its action and the return after it. Read next: repro/dream.sh. Before this: rollout.py.
 """
 
+import configurator
+
 import math
 
 import torch
 from tqdm import tqdm
 
 import checkpoint
-import configurator
 import data
 import rollout
 import worlds
@@ -93,10 +94,10 @@ def load(text, group, train, source):
     source: (dataset, num_trajectories, data_seed) of these. Raises ValueError for one that was
     trained on others, does not predict the group, or sees too little; and if none is named.
     """
-    networks = []
-    if not text and any(f.group == group for f in train.factors):
+    networks, paths = [], [path for path in text.split(",") if path]
+    if not paths and any(f.group == group for f in train.factors):
         raise ValueError(f"no run is named that predicts the group {group}")
-    for path in filter(None, text.split(",")):
+    for path in paths:
         network, own = checkpoint.load(path), checkpoint.settings(path)
         if network.factors != train.factors:
             raise ValueError(f"{path} has other factors than {source[0]}")
@@ -114,8 +115,10 @@ def main():
     configurator.check(globals(), {"n": (1, math.inf), "seed": (0, 2**63)})
     if not out:
         raise ValueError("--out=FILE.npz says where to write the dreams")
+    configurator.check_writable(out)
     source = worlds.source_of(checkpoint.settings(policy.split(",")[0]))
     train, _ = worlds.train_and_validation(*source)
+    worlds.check_count(n, train, f"n={n}")
     networks = {
         "policy": load(policy, "ACTION", train, source),
         "dynamics": load(dynamics, "STATE", train, source),

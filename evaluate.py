@@ -10,8 +10,6 @@ the same questions. Read next: rollout.py, which lets a model act; sample.py, wh
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import json
 import math
 import os
@@ -41,6 +39,8 @@ CHUNK = 250  # sequences that answer() computes at a time: more would not stay i
 VALIDATION_SEED = 999  # of the masks of validation during training
 HERE = os.path.dirname(os.path.abspath(__file__))
 PUBLISHED = os.path.join(HERE, "repro", "published.json")  # the paper's numbers
+ORDER = (*masks.EIGHT, "behavior_cloning_states", "reward_conditioned_states")
+PLACE = {task: place for place, task in enumerate(ORDER)}  # added to the seed; others have 8
 
 
 def answer(network, values, see, at=None):
@@ -62,7 +62,7 @@ def answer(network, values, see, at=None):
 
 
 def questions(trajectories, tasks, n, context, seed):
-    """{task: (values, see, predict)} of n sequences per task, always the same for a seed.
+    """{task: (values, see, predict)} of n sequences per task, by its name and the seed alone.
 
     Every trajectory is used equally often; the windows of longer ones start at random. values:
     {factor: (n, T)}. Raises ValueError if a trajectory is shorter than the context.
@@ -71,8 +71,8 @@ def questions(trajectories, tasks, n, context, seed):
     asked, tensors = {}, trajectories.tensors()
     lengths = torch.as_tensor(trajectories.lengths)
     episode = torch.arange(n) % len(lengths)  # (n,)
-    for number, task in enumerate(tasks):
-        generator = torch.Generator().manual_seed(seed + number)
+    for task in tasks:
+        generator = torch.Generator().manual_seed(seed + PLACE.get(task, len(masks.EIGHT)))
         uniform = torch.rand(n, dtype=torch.float64, generator=generator)
         start = (uniform * (lengths[episode] - context + 1)).long()
         timestep = start[:, None] + torch.arange(context)  # (n, T)

@@ -9,8 +9,6 @@ ones. Before this: rollout.py, which has the modes, and plot.py.
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import matplotlib.pyplot as plt
 import numpy as np
 

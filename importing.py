@@ -10,8 +10,6 @@ Read next: config/d4rl_hopper.py, which trains on such a file. Before this: data
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import math
 import os
 import struct

@@ -15,6 +15,8 @@ Throughout, i is a timestep that each sequence draws for itself. Source: Uni[MAS
 Read next: model.py.
 """
 
+import configurator
+
 import difflib
 import re
 from functools import cache, partial
@@ -22,7 +24,6 @@ from typing import NamedTuple
 
 import torch
 
-import configurator
 from data import GROUPS
 
 STATE, ACTION, RETURN = range(3)
@@ -262,7 +263,7 @@ EIGHT = (  # the columns of the paper's heatmap, and what "all" mixes
     "behavior_cloning", "reward_conditioned", "goal_conditioned", "waypoint",
     "past", "future", "forward_dynamics", "backward_dynamics",
 )  # fmt: skip
-SPAN = re.compile(r"span\((\d+),\s*(\d+)\)")
+SPAN = re.compile(r"span\((\d{1,4}),\s*(\d{1,4})\)")
 
 
 # --------------------------------------------------------------------------------------------------

@@ -18,8 +18,6 @@ Read next: rollout.py, which lets a model drive. Before this: data.py.
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import functools
 import os
 import sys

@@ -11,6 +11,8 @@ From top to bottom: the block, the features of a timestep, the models, their out
 Read next: train.py. What a mask is stands in masks.py, what a factor is in data.py.
 """
 
+import configurator
+
 import math
 from dataclasses import asdict, dataclass
 
@@ -19,7 +21,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.distributions import Categorical, Independent, Normal
 
-import configurator
 from masks import expand
 
 

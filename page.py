@@ -9,6 +9,8 @@ tab, in which a model drives: page/particle.js is the physics of maze2d.py.
 Before this: sample.py.
 """
 
+import configurator
+
 import base64
 import json
 import os
@@ -18,7 +20,6 @@ import numpy as np
 import torch
 
 import checkpoint
-import configurator
 import doorkey
 import masks
 import maze2d

@@ -10,8 +10,6 @@ Before this: sample.py.
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import csv
 import math
 import os

@@ -18,6 +18,8 @@ Each mode can have _states at its end: past actions are then hidden.
 Before this: worlds.py, which has the environments. Read next: sample.py.
 """
 
+import configurator
+
 import math
 import os
 
@@ -25,7 +27,6 @@ import numpy as np
 import torch
 
 import checkpoint
-import configurator
 import evaluate
 import masks
 import model
@@ -336,8 +337,11 @@ def main():
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
     check_modes(asked, network.config)
+    configurator.check_writable(os.path.join(out_dir, "rollouts.json"))
     source = worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
+    copies = episodes * (candidates if {"plan", "plan_states"} & set(asked) else 1)
+    worlds.check_count(copies, train, f"episodes={episodes} with candidates={candidates}")
     options = dict(env_id=env, sampled=sampled, quantile=quantile, candidates=candidates)
     if any(mode.startswith(AHEAD) for mode in asked):
         options["demos"] = worlds.evaluation_set(*source, "test")

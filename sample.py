@@ -12,8 +12,6 @@ would find the same in every order. Before this: masks.py, model.py. Read next: 
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import contextlib
 import difflib
 import math

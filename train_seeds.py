@@ -15,8 +15,6 @@ the entries that dropout drops are others. All settings but `seeds` are those of
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import contextlib
 import importlib.util
 import os

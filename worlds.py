@@ -10,8 +10,6 @@ Read next: evaluate.py, rollout.py. Before this: doorkey.py, maze2d.py, data.py.
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-# isort: split
-
 import functools
 import math
 import warnings
@@ -36,7 +34,7 @@ file = ""  # a file to look at instead
 out = ""  # the file to write: .npz, or a folder that is mapped into memory when it is loaded
 # --------------------------------------------------------------------------------------------------
 
-TEST_SEED = 1_000_000  # added to the data seed: test trajectories are of another seed
+TEST_SEED = 1_000_000  # added to the data seed for test trajectories: so all others are below it
 
 
 class World(NamedTuple):
@@ -100,9 +98,14 @@ def make(name, n, seed, setting="n"):
     setting: what n is called where it is too large for the memory.
     """
     if n > 10_000:
-        one = find(name).make(1, 0).values.values()
-        configurator.check_memory(3 * n * sum(array.nbytes for array in one), f"{setting}={n}")
+        check_count(n, find(name).make(1, 0), f"{setting}={n}")
     return find(name).make(n, seed)
+
+
+def check_count(n, trajectories, what):
+    """Raise ValueError, naming a setting, if n trajectories like these do not fit into memory."""
+    size = sum(array.nbytes for array in trajectories.values.values()) / len(trajectories)
+    configurator.check_memory(3 * n * size, what)
 
 
 def environment(name, n, seed):
@@ -124,7 +127,8 @@ def train_and_validation(dataset, num_trajectories, seed):
     1,000) validates, and as many before it are the test set. num_trajectories=0: all that are left.
     The training set comes with its statistics (normalise). Raises ValueError if there are too few.
     """
-    configurator.check({"num_trajectories": num_trajectories}, {"num_trajectories": (0, math.inf)})
+    settings = {"num_trajectories": num_trajectories, "data_seed": seed}
+    configurator.check(settings, {"num_trajectories": (0, math.inf), "data_seed": (0, TEST_SEED)})
     if dataset in WORLDS:
         world = WORLDS[dataset]
         total = max(world.total, num_trajectories + world.validation)

@@ -28,9 +28,10 @@ import matplotlib.pyplot as plt
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import configurator
+
 import bayes
 import checkpoint
-import configurator
 import doorkey
 import evaluate
 import rollout

@@ -25,8 +25,9 @@ import matplotlib.pyplot as plt
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import checkpoint
 import configurator
+
+import checkpoint
 import evaluate
 import rollout
 import run

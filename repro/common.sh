@@ -16,7 +16,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -x .venv/bin/python ]; then PATH="$PWD/.venv/bin:$PATH"; fi
 export OMP_NUM_THREADS=1
 JOBS=${JOBS:-2} ROWS=${ROWS:-} EVERY=
-RESULTS=${RESULTS:-repro/results} RUNS=out/runs ASSETS=${ASSETS:-assets} TINY=
+case $JOBS in # xargs would take 0 for as many as there are lines
+  *[!0-9]* | 0*) echo "JOBS=$JOBS is not a whole number of at least 1" >&2; exit 1 ;;
+esac
+RESULTS=repro/results RUNS=out/runs ASSETS=assets TINY=
 if [ "${SMOKE:-0}" = 1 ]; then
   RESULTS=out/smoke/results RUNS=out/smoke/runs ASSETS=out/smoke/assets
   SEEDS=${SEEDS:-0} CONTEXTS=${CONTEXTS:-5}

@@ -17,8 +17,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import bench
 import configurator
+
+import bench
 import evaluate
 import rollout
 import run

@@ -21,6 +21,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
+
 import masks
 import run
 import tables

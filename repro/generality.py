@@ -21,9 +21,10 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import configurator
+
 import bayes
 import checkpoint
-import configurator
 import doorkey
 import evaluate
 import model

@@ -19,11 +19,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import checkpoint
 import configurator
+
+import checkpoint
 import evaluate
 import model
 import rollout
+import run
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -36,6 +38,7 @@ modes = ""  # how to play, of rollout.MODES; empty: the eval_modes of training
 
 
 def main():
+    configurator.check(globals(), run.COUNTS)
     torch.set_num_threads(1)
     results, iters, log = {}, {}, read_log()
     maze = checkpoint.settings(out_dir)["dataset"].startswith("maze2d")
@@ -68,11 +71,7 @@ def main():
 def ask(network, trained, tasks, n):
     """{task: {"loss", "se", "limit", "gap", "gap_se"}} on n test questions for each task."""
     trajectories = worlds.evaluation_set(*worlds.source_of(trained), "test")
-    # A task's questions depend on its place in the list: it is the same list for every model.
-    every = evaluate.chosen_tasks("", "unimask", trained["dataset"])
-    every += [task for task in tasks if task not in every]
-    asked = evaluate.questions(trajectories, every, n, network.config.context, evaluate.seed)
-    asked = {task: asked[task] for task in tasks}
+    asked = evaluate.questions(trajectories, tasks, n, network.config.context, evaluate.seed)
     losses = evaluate.losses(network, asked, evaluate.limits(trajectories, asked))
     return {task: rounded(row) for task, row in losses.items()}
 

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import checkpoint
 import configurator
+
+import checkpoint
 import plot
 import rollout
 import worlds

@@ -47,6 +47,7 @@ modes = ""  # how to play; empty: the eval_modes of training
 
 OWN = configurator.configurable(globals())
 MEASURED = ("tasks", "sequences", "rollouts", "modes")
+COUNTS = {"sequences": (1, 10**8), "rollouts": (0, 10**8)}
 # what changes no result, and so does not tell two runs apart
 FREE = ("out_dir", "overwrite", "device", "compile", "threads", "wandb_log", "wandb_project")
 
@@ -111,6 +112,7 @@ def train_settings(arguments):
     """train.py's settings in full. Raises ValueError for what train.py would refuse."""
     if not study or not row:
         raise ValueError("--study and --row name the line: --study=minigrid_500 --row=random")
+    configurator.check(globals(), COUNTS | {"steps_times": (0, 10**9)})
     config = configurator.override(train_defaults(), split(arguments)[1])
     config["max_iters"] = max(1, round(config["max_iters"] * steps_times))
     config["out_dir"] = f"{runs}/{study}/{row}_s{config['seed']}"

@@ -17,9 +17,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import configurator
+
 import bayes
 import checkpoint
-import configurator
 import doorkey
 import sample as ask
 import worlds

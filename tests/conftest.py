@@ -110,6 +110,7 @@ def start_warm():
             os.dup2(err.fileno(), 2)
             os.chdir(cwd)
             signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored by nohup
             if inside:
                 inside()
             os._exit(as_main(line))

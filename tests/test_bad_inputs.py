@@ -46,7 +46,9 @@ SETTINGS = {  # command: words that its one line must hold
     "train.py --eval_tasks=span(0,99)": ["span(0,99)"],
     "train.py --task=span(0,99)": ["span(0,99)"],
     "train.py --task=span(0,0)": ["span(0,0)"],
+    "train.py --task=span(0,99999999999)": ["no task", "span(0,99999999999)"],
     "train.py --context=11": ["11", "10"],
+    "train.py --context=-1": ["context=-1", "at least 1"],
     "train.py --context=1 --task=goal_conditioned": ["1", "short"],
     "train.py --n_head=3": ["n_head", "3"],
     "train.py --n_embd=15 --n_head=1": ["n_embd", "even"],
@@ -100,6 +102,10 @@ SETTINGS = {  # command: words that its one line must hold
     "rollout.py --out_dir=run --modes=cc": ["cc", "bc_states", "waypoint"],
     "rollout.py --out_dir=run --modes=best": ["best", "return_weight"],
     "rollout.py --out_dir=run --episodes=0": ["episodes", "0"],
+    "rollout.py --out_dir=run --episodes=1000000000000": ["episodes=1000000000000", "GiB"],
+    "rollout.py --out_dir=worth --modes=plan --candidates=1000000000000": ["candidates=10", "GiB"],
+    "bench.py --sequences=1000000000000": ["sequences=1000000000000", "GiB"],
+    "bench.py --cores=1000000000000": ["cores", "1025"],
     "train.py --eval_rollouts=2 --eval_modes=best": ["return_weight"],
     "rollout.py --out_dir=run --modes=rc --target_return=inf": ["target_return", "inf", "x0.8"],
     "rollout.py --out_dir=run --modes=rc --target_return=xnan": ["target_return", "xnan"],
@@ -113,6 +119,8 @@ SETTINGS = {  # command: words that its one line must hold
     "rollout.py --out_dir=run --env=Nothing-v0": ["Nothing-v0"],
     "rollout.py --out_dir=nowhere": ["--env"],
     "dream.py --n=0 --out=new.npz": ["n=0"],
+    "dream.py --policy=run --dynamics=, --out=new.npz": ["no run", "STATE"],
+    "dream.py --policy=run --n=1000000000000 --out=new.npz": ["n=1000000000000", "GiB"],
     "dream.py --seed=-1 --out=new.npz": ["seed", "-1"],
     "dream.py --policy=run --dynamics=run --returns=": ["--out"],
     "dream.py --policy=run --dynamics=run --returns=run --out=new.npz": ["run", "RETURN"],
@@ -170,6 +178,8 @@ FILES = {  # the same; what is read or written is bad here
     "worlds.py --file=claims.npz": ["claims.npz", "allocate"],
     "worlds.py --file=bomb.npz": ["bomb.npz", "times its size"],
     "worlds.py --file=a_pipe": ["no data file"],
+    "worlds.py --n=3 --out=a_pipe.npz": ["cannot write a_pipe.npz", "pipe"],
+    "evaluate.py --out_dir=run --out=a_pipe": ["cannot write a_pipe", "pipe"],
     "worlds.py --file=run": ["header"],
     "plot.py --figure=posterior --out_dir=gpt": ["dt", "span(3,8)", "behavior_cloning"],
     "train.py --init_from=resume --out_dir=bomb": ["bomb"],
@@ -190,6 +200,7 @@ FILES = {  # the same; what is read or written is bad here
     "train.py deep.py": ["deep.py"],
     "evaluate.py --out_dir=missing": ["missing"],
     "evaluate.py --out_dir=bomb": ["bomb"],
+    "evaluate.py --out_dir=a_pipe": ["no checkpoint a_pipe"],
     "evaluate.py --out_dir=other_world": ["factors", "doorkey16"],
     "evaluate.py --out_dir=a_file.txt": ["a_file.txt"],
     "evaluate.py --out_dir=/proc": ["/proc"],
@@ -199,7 +210,7 @@ FILES = {  # the same; what is read or written is bad here
     "dream.py --policy=bomb --out=new.npz": ["bomb"],
     "dream.py --policy=run --dynamics=bomb --out=new.npz": ["bomb"],
     "dream.py --policy=run --dynamics=run --returns=worth --n=3 --out=a_file.txt/d": ["a_file.txt"],
-    "dream.py --policy=run --dynamics=run --returns=worth --n=3 --out=run": ["there already"],
+    "dream.py --policy=run --dynamics=run --returns=worth --n=3 --out=run": ["directory"],
     "sample.py --out_dir=bomb": ["bomb"],
     "sample.py --out_dir=other_world": ["factors", "doorkey16"],
     "sample.py --out_dir=run --picture=a_file.txt/a.png": ["a_file.txt"],
@@ -251,6 +262,7 @@ def write_files_of_lies(here, toy_data):
                 with warnings.catch_warnings(action="ignore"):  # of a name that is there twice
                     file.writestr(part, content)
     os.mkfifo(here / "a_pipe")
+    os.mkfifo(here / "a_pipe.npz")
 
 
 @pytest.fixture(scope="module")

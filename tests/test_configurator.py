@@ -1,13 +1,13 @@
 """Settings: what files and flags may say and may not, and that a mistake ends in one line."""
 
+import configurator
+
 import json
 import math
 import os
 import sys
 
 import pytest
-
-import configurator
 
 DEFAULTS = {
     "task": "random",

@@ -1,5 +1,7 @@
 """Dreams: who is asked what, where a dream comes from, what is refused, and training on dreams."""
 
+import configurator
+
 import ast
 import os
 import shlex
@@ -17,7 +19,6 @@ from conftest import ROOT
 from runs import MODEL, TINY, good, read_log, saved
 
 import checkpoint
-import configurator
 import doorkey
 import dream
 import evaluate

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from runs import FAMILIES, TINY, good
+from runs import FAMILIES, TINY, good, same
 
 import checkpoint
 import evaluate
@@ -150,6 +150,33 @@ def test_the_test_set_of_a_world_is_of_another_seed():
     same = worlds.make("doorkey", 1000, worlds.TEST_SEED).values["action"]
     assert np.array_equal(test.values["action"], same)
     assert not np.array_equal(same, validation.values["action"])
+
+
+def test_no_seed_gives_the_test_set_to_training(run_warm, refused, tmp_path):
+    """Its own is that of the data seed and a million: data seeds end there, and fresh ones too."""
+    with pytest.raises(ValueError, match="data_seed=1000000 .* below 1000000"):
+        worlds.train_and_validation("doorkey", 20, worlds.TEST_SEED)
+    test = worlds.make("doorkey", 50, worlds.TEST_SEED + 3).values["action"]
+    fresh = worlds.make("doorkey", 50, [worlds.TEST_SEED + 3, 0, 0]).values["action"]
+    assert np.array_equal(test, fresh), "numbers that numpy takes for the same seed"
+    flags = "--fresh=True", f"--seed={worlds.TEST_SEED + 3}", "--max_iters=1"
+    assert "seed=1000003" in refused(run_warm("train.py", *flags, cwd=tmp_path))
+
+
+# ---- questions -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [["random"], worlds.WORLDS["maze2d-medium"].tasks])
+def test_a_tasks_questions_depend_on_its_name_and_the_seed_alone(more, toy_data):
+    """And they are those of all results: the seed and the place in the list that is the default."""
+    tasks = [*masks.EIGHT, *more]
+    together = evaluate.questions(toy_data, tasks, 40, 10, seed=5)
+    for place, task in enumerate(tasks):
+        alone = evaluate.questions(toy_data, [task], 40, 10, seed=5)[task]
+        assert same(alone, together[task])
+        generator = torch.Generator().manual_seed(5 + place)
+        torch.rand(40, dtype=torch.float64, generator=generator)  # where the windows begin
+        assert same(alone[1:], masks.draw(task, 40, 10, generator, balanced=True))
 
 
 # ---- the head --------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Whatever the text: settings and queries are understood, or refused in one line that says where."""
 
+import configurator
+
 import math
 import re
 
@@ -9,7 +11,6 @@ from conftest import ROOT
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import configurator
 import doorkey
 import run as study
 import sample

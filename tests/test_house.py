@@ -3,6 +3,8 @@
 These tests read the source. A new file at the top level is held to all of it but the floors.
 """
 
+import configurator
+
 import ast
 import graphlib
 import re
@@ -12,7 +14,6 @@ import sys
 import pytest
 from conftest import ROOT
 
-import configurator
 from model import ModelConfig
 
 FLOORS = (  # a file imports from the floors below its own, or from its own
@@ -78,6 +79,12 @@ def test_imports_go_round_in_no_circle():
     graph = {name: {module for module, _ in own_imports(tree)} for name, tree in TREES.items()}
     order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
     assert set(order) == set(TREES)
+
+
+@every_script
+def test_a_command_imports_first_what_makes_ctrl_c_one_line(name):
+    first = next(x for x in TREES[name].body if isinstance(x, (ast.Import, ast.ImportFrom)))
+    assert ast.unparse(first) == "import configurator"
 
 
 @every_file

@@ -1,5 +1,7 @@
 """PAPER=1 is the published recipe: each line's settings against data/published_settings.json."""
 
+import configurator
+
 import json
 import re
 
@@ -7,7 +9,6 @@ import pytest
 from conftest import ROOT
 from test_repro import at_root, script_lines, settle  # noqa: F401, a fixture of every test
 
-import configurator
 import evaluate
 import masks
 import run

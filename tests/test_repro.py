@@ -1,5 +1,7 @@
 """The machinery of the reproductions: the lines of the scripts, one run from end to end."""
 
+import configurator
+
 import importlib.util
 import io
 import itertools
@@ -17,7 +19,6 @@ import pytest
 import torch
 from conftest import ROOT
 
-import configurator
 import cost
 import demonstrator
 import ensemble
@@ -171,13 +172,13 @@ def test_what_a_script_would_take_is_told_from_its_lines(run_warm, tmp_path, mon
 
 @pytest.mark.parametrize(
     "command",
-    ["ROWS=randm bash minigrid.sh", "bash sweep.sh a=1,2 b=2"],
+    ["ROWS=randm bash minigrid.sh", "bash sweep.sh a=1,2 b=2", "JOBS=0 bash minigrid.sh"],
 )
 def test_a_script_refuses_what_it_does_not_know(command):
     line = f"LIST=1 {command.replace('bash ', 'bash repro/')}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert done.returncode == 1 and not done.stdout
-    assert re.match("there is no row 'randm'|usage: bash", done.stderr)
+    assert re.match("there is no row 'randm'|usage: bash|JOBS=0 is not", done.stderr)
 
 
 def test_every_config_is_accepted_and_writes_into_a_folder_of_its_own_name():
@@ -348,6 +349,10 @@ def test_a_mistake_ends_in_one_line(tmp_path, run_warm, refused):
     line = ["--study=s", "--row=a", f"--results={tmp_path}", f"--runs={tmp_path}"]
     assert "n_embed" in refused(run_warm("repro/run.py", *line, "--n_embed=3", cwd=tmp_path))
     assert "--study" in refused(run_warm("repro/run.py", "--seed=3", cwd=tmp_path))
+    for script in ("repro/run.py", "repro/measure.py"):
+        flags = line if "run" in script else []
+        wrong = run_warm(script, *flags, "--sequences=-1", cwd=tmp_path)
+        assert "sequences=-1" in refused(wrong)
     missing = run_warm("repro/figures.py", "--study=minigrid_7", cwd=tmp_path)
     assert "no line yet" in refused(missing)
     nowhere = run_warm("repro/measure.py", "--out_dir=nowhere", cwd=tmp_path)

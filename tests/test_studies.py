@@ -2,6 +2,8 @@
 
 import json
 
+import gymnasium
+import numpy as np
 import pytest
 import small
 import torch
@@ -13,6 +15,8 @@ import checkpoint
 import doorkey
 import generality
 import maze2d
+import pendulum
+from data import Trajectories
 
 
 @pytest.fixture
@@ -109,3 +113,25 @@ def test_generality_is_the_gap_over_all_seeds(tmp_path, monkeypatch, network):
     row = found["rows"]["mine"]
     assert row["seeds"] == 2 and row["std"] == 0 and 1 < row["gap"] < 10
     assert len(row["families"]) == len(found["limit"]) == 10
+
+
+# ---- demonstrators who disagree ------------------------------------------------------------------
+
+
+def test_of_three_demonstrators_one_swings_the_pendulum_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(pendulum, "demonstrations", 30)
+    earned = pendulum.demonstrate(tmp_path / "data.npz")
+    assert earned["expert"] > -300 and max(earned["random"], earned["down"]) < -600
+    torques, classes = (
+        Trajectories.load(str(tmp_path / f"{name}.npz")).values["action"]
+        for name in ("data", "bins")
+    )
+    assert torques.shape == (30, 200, 1) and set(classes.flat) == set(range(pendulum.CLASSES))
+    width = 4 / pendulum.CLASSES
+    middle = (classes + 0.5) * width - 2
+    assert np.abs(middle - torques[..., 0]).max() < width / 2 + 1e-6
+    envs = [gymnasium.make(name) for name in (pendulum.ENV, pendulum.BINS)]
+    for env in envs:
+        env.reset(seed=0)
+    after = [env.step(action)[0] for env, action in zip(envs, (middle[0, :1], classes[0, 0]))]
+    np.testing.assert_allclose(*after, rtol=1e-5)

@@ -261,10 +261,10 @@ def test_a_finetuned_run_resumes_any_number_of_times(train, folder):
     source = train("source", "--max_iters=2", "--n_layer=2")
     flags = ["--dropout=0.3", "--decay_lr=False", "--eval_interval=2", *SHORT]
     start = f"--init_from=finetune:{source}"
-    whole = train("tuned-whole", *flags, start, "--max_iters=6", tiny=[])
+    whole = train("tuned-whole", *flags, start, "--max_iters=8", tiny=[])
     train("tuned", *flags, start, "--max_iters=2", tiny=[])
     source.rename(folder / "elsewhere")
-    for steps in (4, 6):
+    for steps in (4, 6, 8):
         train("tuned", *flags, f"--max_iters={steps}", "--init_from=resume", tiny=[])
     equal_runs(folder / "tuned", whole)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -130,7 +131,7 @@ def test_a_machine_that_shuts_down_or_a_terminal_that_closes_is_ctrl_c(
     assert "already at step 20" in again.stdout and snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize("script", ["evaluate.py", "worlds.py", "train.py"])
+@pytest.mark.parametrize("script", ["evaluate.py", "masks.py", "rollout.py", "train.py"])
 def test_ctrl_c_during_the_imports_is_one_line(script, refused, tmp_path):
     if not os.path.exists("/proc/self/maps"):
         pytest.skip("no /proc to see what a process has imported")
@@ -170,6 +171,18 @@ def test_a_run_and_its_evaluation_survive_a_reader_who_leaves(tmp_path):
         assert process.returncode == 0 and process.stderr == ""
     assert files(tmp_path / "run") == LEFT | {"eval.json"}
     assert saved(tmp_path / "run")["iter"] == 4
+
+
+def test_closed_streams_and_a_full_output_change_no_run(tmp_path):
+    """Else a checkpoint would get the number of a stream that was closed."""
+    line = [sys.executable, ROOT / "train.py", *TINY, "--max_iters=4", "--eval_interval=2"]
+    for name, streams in {"closed": "<&- >&- 2>&-", "full": ">/dev/full"}.items():
+        text = f"{shlex.join(map(str, line))} --out_dir={name} {streams}"
+        options = {"cwd": tmp_path, "capture_output": True, "text": True}
+        process = subprocess.run(["bash", "-c", text], **options)
+        lost = "what is printed is lost: No space left on device\n"
+        assert (process.returncode, process.stderr) == (0, lost if name == "full" else "")
+    equal_runs(tmp_path / "closed", tmp_path / "full")
 
 
 # ---- one run in one folder -------------------------------------------------------------------------
