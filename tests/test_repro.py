@@ -107,7 +107,7 @@ def test_every_line_can_be_trained_and_starts_from_another_one(command):
              "norm", "embedding", "fourier_features")  # fmt: skip
     made, rows = {}, set()
     for arguments in script_lines(command):
-        config = settle(arguments)
+        config = settle(arguments, seed=0)
         masks.check(config["model_type"], config["task"])
         rows.add(run.row)
         start = config["init_from"].removeprefix("finetune:")
@@ -232,7 +232,7 @@ def line(tmp_path, monkeypatch, run_warm, capfd):
     def line(row, *flags):
         arguments = [f"--row={row}", "--study=s", f"--results={tmp_path}/results", *TINY, *flags]
         arguments += [f"--runs={tmp_path}/runs"]
-        settle(arguments)
+        settle(arguments, seed=0)
         line.calls.clear()
         run.main(arguments)
         return capfd.readouterr().out
@@ -253,7 +253,7 @@ def test_a_run_is_made_once_and_anew_with_other_settings(line, tmp_path):
     assert first["results"]["best"]["losses"].keys() == {"past"}
     assert first["log"]["iter"] == [0, 1, 2] and first["iters"]["last"] == 2
     assert first["settings"]["n_embd"] == 16 and first["settings"]["report_sequences"] == 24
-    assert first["versions"].keys() == {"python", "torch", "numpy", "cpu"}
+    assert first["versions"].keys() - {"gpu"} == {"python", "torch", "numpy", "cpu"}
     assert first["minutes"]["training"] >= 0 and first["parameters"] > 1000
     assert "there already" in line("random", "--threads=2")  # which changes the time only
     assert not line.calls
@@ -263,6 +263,24 @@ def test_a_run_is_made_once_and_anew_with_other_settings(line, tmp_path):
     changed, other = run.read_results(path)
     assert (changed["seed"], other["seed"]) == (0, 1)
     assert changed["settings"] == first["settings"] | {"learning_rate": 3e-3}
+
+
+def test_seeds_at_once_are_lines_as_if_made_one_by_one(line, tmp_path):
+    path = tmp_path / "results" / "s.jsonl"
+    line("random", "--seed=2")
+    text = line("random", "--seeds=0,2,3", "--seed={seed}")
+    assert "seed 2: there already" in text and text.count("made in") == 2
+    trained = line.calls[0]
+    assert trained[0] == "train_seeds.py" and "--seeds=0,3" in trained
+    alone, *others = run.read_results(path)
+    assert [x["seed"] for x in others] == [0, 3] and len(line.calls) == 3
+    for other in others:
+        assert other.keys() == alone.keys()
+        ours, theirs = (
+            {k: v for k, v in x["settings"].items() if k != "seed"} for x in (other, alone)
+        )
+        assert ours == theirs
+    assert others[0]["results"] != others[1]["results"]
 
 
 def test_a_killed_run_goes_on(line, tmp_path):
@@ -320,7 +338,7 @@ def test_a_failing_script_is_named_with_its_last_line(tmp_path, monkeypatch):
     (tmp_path / "train.py").write_text("print('step 1'); raise SystemExit('no such task')")
     with run.held(tmp_path / "lock") as lock:
         with pytest.raises(ValueError, match=r"train.py ended with exit code 1 .*no such task"):
-            run.call(["train.py"], tmp_path, lock)
+            run.call(["train.py"], tmp_path, [lock])
 
 
 def add_ten(path, seed):
