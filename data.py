@@ -59,6 +59,8 @@ class Trajectories:
     world: the name of the world that made them ("doorkey", "maze2d-medium", ...), or "".
     lengths: (N,) int64, timesteps of each trajectory; what follows is padding, never sampled.
     extras: arrays of N rows that belong to no timestep (e.g. a start velocity).
+    known: {factor: (N, L) bool} where some values are unknown, such as the actions of a film: these
+    are never seen and never counted. A factor that is not in it is known everywhere.
     Raises ValueError, in one sentence, for what does not fit together.
     """
 
@@ -67,6 +69,7 @@ class Trajectories:
     world: str = ""
     lengths: np.ndarray = None
     extras: dict = field(default_factory=dict)
+    known: dict = field(default_factory=dict)
 
     def __post_init__(self):
         names = [factor.name for factor in self.factors]
@@ -87,24 +90,28 @@ class Trajectories:
         for name, array in self.extras.items():
             if len(array) != N:
                 raise ValueError(f"extras {name} has {len(array)} rows, not {N}")
+        for name, array in self.known.items():
+            if name not in names or array.shape != (N, L) or array.dtype != bool:
+                raise ValueError(f"what is known of {name} must be bool {N, L}, for a factor")
 
     def __len__(self):
         return len(self.lengths)
 
     def __getitem__(self, rows):
         """A subset of the trajectories, by slice or index array."""
-        values = {name: array[rows] for name, array in self.values.items()}
-        extras = {name: array[rows] for name, array in self.extras.items()}
-        return replace(self, values=values, lengths=self.lengths[rows], extras=extras)
+        parts = {part: getattr(self, part) for part in ("values", "extras", "known")}
+        parts = {part: {k: x[rows] for k, x in arrays.items()} for part, arrays in parts.items()}
+        return replace(self, lengths=self.lengths[rows], **parts)
 
-    def valid(self):
-        """(N, L) bool: the entries that are not padding."""
+    def valid(self, name=None):
+        """(N, L) bool: the entries that are not padding; of a factor, those that are known."""
         L = self.values[self.factors[0].name].shape[1]
-        return np.arange(L) < self.lengths[:, None]
+        return (np.arange(L) < self.lengths[:, None]) & self.known.get(name, True)
 
     def tensors(self, device="cpu"):
-        """{factor: tensor} on `device`, without a copy on the CPU."""
+        """{factor: tensor} on `device`, without a copy on the CPU; {"NAME/known"} of known."""
         arrays = {factor.name: self.values[factor.name] for factor in self.factors}
+        arrays |= {f"{name}/known": array for name, array in self.known.items()}
         return {name: torch.as_tensor(array, device=device) for name, array in arrays.items()}
 
     def save(self, path):
@@ -116,8 +123,8 @@ class Trajectories:
         path = os.fspath(path).rstrip("/")
         header = {"factors": [asdict(factor) for factor in self.factors], "world": self.world}
         arrays = {"header": np.array(json.dumps(header)), "lengths": self.lengths}
-        arrays |= {f"values/{name}": array for name, array in self.values.items()}
-        arrays |= {f"extras/{name}": array for name, array in self.extras.items()}
+        for part in ("values", "extras", "known"):
+            arrays |= {f"{part}/{name}": array for name, array in getattr(self, part).items()}
         if path.endswith(".npz"):
             with configurator.whole_file(path) as unfinished, open(unfinished, "wb") as stream:
                 np.savez(stream, **arrays)
@@ -142,9 +149,11 @@ class Trajectories:
             header = json.loads(str(arrays.pop("header")))
             factors = [Factor.from_plain(plain) for plain in header["factors"]]
             values = {factor.name: typed(factor, arrays) for factor in factors}
-            extras = [name for name in arrays if name.startswith("extras/")]
-            extras = {name.removeprefix("extras/"): arrays[name] for name in extras}
-            return Trajectories(factors, values, header["world"], arrays["lengths"], extras)
+            extras, known = (
+                {name.removeprefix(part): arrays[name] for name in arrays if name.startswith(part)}
+                for part in ("extras/", "known/")
+            )
+            return Trajectories(factors, values, header["world"], arrays["lengths"], extras, known)
         except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, TypeError, AttributeError,
                 ValueError, OSError, RuntimeError, MemoryError) as error:  # fmt: skip
             raise ValueError(f"{path} is not a whole file of trajectories: {error}") from None
@@ -205,21 +214,22 @@ def check(factor, array, N, L):
 
 
 def normalise(trajectories):
-    """The same trajectories, with the statistics of continuous states and returns in the factors.
+    """The same trajectories, with the statistics of continuous factors in them.
 
-    Actions keep mean 0 and standard deviation 1: they live in [-1, 1], and their errors stay
-    readable in raw units. Of very large data, evenly spaced trajectories stand for all.
+    Only what is known counts. Actions of the worlds made here keep mean 0 and standard deviation 1:
+    they live in [-1, 1]. Of very large data, evenly spaced trajectories stand for all.
     """
     factors = []
     for factor in trajectories.factors:
         if factor.kind == "continuous" and not factor.std:
             some = trajectories[:: 1 + trajectories.values[factor.name].size // LARGE]
-            values, valid = some.values[factor.name], some.valid()
+            values, valid = some.values[factor.name], some.valid(factor.name)
             mean, std, step_std = np.zeros(factor.size), np.ones(factor.size), np.ones(factor.size)
-            if factor.group != "ACTION":
-                scale = np.abs(values[valid]).max(axis=0)
+            if factor.group != "ACTION" or not trajectories.world:
+                scale = np.abs(values[valid]).max(axis=0, initial=0)
                 mean, std = moments(values[valid], scale)
-                _, step_std = moments(np.diff(values, axis=1)[valid[:, 1:]], scale)
+                steps = np.diff(values, axis=1)[valid[:, 1:] & valid[:, :-1]]
+                _, step_std = moments(steps, scale)
             mean, std, step_std = (tuple(x.tolist()) for x in (mean, std, step_std))
             factor = replace(factor, mean=mean, std=std, step_std=step_std)
         factors.append(factor)
@@ -240,12 +250,11 @@ def moments(x, scale):
 def sample_windows(values, lengths, batch_size, context, generator):
     """Draw windows of consecutive timesteps, every window of the data with equal probability.
 
-    values: {name: (N, L) or (N, L, k) tensor}; lengths: (N,) tensor, all at least `context`;
-    generator: torch.Generator on the same device.
-    Returns {name: (B, T) or (B, T, k)} and, as "timestep", each entry's index in its trajectory.
+    values: Trajectories.tensors(); lengths: (N,) tensor; generator: torch.Generator on its device.
+    Returns windows_at().
     """
-    L, device = next(iter(values.values())).shape[1], lengths.device
-    room = lengths - context + 1  # (N,) the number of windows in each trajectory
+    device = lengths.device
+    room = (lengths - context + 1).clamp(min=1)  # (N,) the number of windows in each trajectory
     last = room.cumsum(0)  # windows are numbered through all trajectories
     draw = {"generator": generator, "device": device}
     window = torch.randint(int(last[-1]), (batch_size,), **draw)  # (B,)
@@ -253,16 +262,29 @@ def sample_windows(values, lengths, batch_size, context, generator):
     # The start gets a draw of its own: where every window is a whole trajectory, as in DoorKey,
     # these are the draws that all committed results were made with.
     start = (torch.rand(batch_size, dtype=torch.float64, **draw) * room[episode]).long()
-    timestep = start[:, None] + torch.arange(context, device=device)  # (B, T)
-    rows = episode[:, None] * L + timestep  # (B, T) into the flattened (N * L, ...)
+    return windows_at(values, lengths, episode, start, context)
+
+
+def windows_at(values, lengths, episode, start, context):
+    """{name: (B, T) or (B, T, k)} from `start` (B,) on, of the trajectories `episode` (B,).
+
+    "timestep": each entry's index in its trajectory. "NAME/known", (B, T) bool of each factor: what
+    is neither padding nor unknown, if any of this is there to be told. See masks.known_only().
+    """
+    timestep = start[:, None] + torch.arange(context, device=start.device)  # (B, T)
+    names = [name for name in values if "/" not in name]
+    rows = episode[:, None] * values[names[0]].shape[1] + timestep  # into the (N * L, ...)
     windows = {name: array.flatten(0, 1)[rows] for name, array in values.items()}
+    if len(names) < len(values) or int(lengths.min()) < context:
+        valid = timestep < lengths[episode, None]
+        windows |= {f"{name}/known": windows.get(f"{name}/known", valid) & valid for name in names}
     return windows | {"timestep": timestep}
 
 
 def check_context(trajectories, context):
-    """Raise ValueError unless every trajectory has at least `context` timesteps."""
-    shortest = int(trajectories.lengths.min())
-    if not 1 <= context <= shortest:
+    """Raise ValueError unless windows of `context` timesteps fit into the longest trajectory."""
+    longest = trajectories.valid().shape[1]
+    if not 1 <= context <= longest:
         raise ValueError(
-            f"context={context} does not fit: the shortest trajectory has {shortest} timesteps"
+            f"context={context} does not fit: the longest trajectory has {longest} timesteps"
         )

@@ -64,7 +64,7 @@ def questions(trajectories, tasks, n, context, seed):
     """{task: (values, see, predict)} of n sequences per task, always the same for a seed.
 
     Every trajectory is used equally often; the windows of longer ones start at random. values:
-    {factor: (n, T)}. Raises ValueError if a trajectory is shorter than the context.
+    {factor: (n, T)}. Raises ValueError if all trajectories are shorter than the context.
     """
     data.check_context(trajectories, context)
     asked, tensors = {}, trajectories.tensors()
@@ -73,18 +73,18 @@ def questions(trajectories, tasks, n, context, seed):
     for number, task in enumerate(tasks):
         generator = torch.Generator().manual_seed(seed + number)
         uniform = torch.rand(n, dtype=torch.float64, generator=generator)
-        start = (uniform * (lengths[episode] - context + 1)).long()
-        timestep = start[:, None] + torch.arange(context)  # (n, T)
-        values = {name: tensor[episode[:, None], timestep] for name, tensor in tensors.items()}
-        see, predict = masks.draw(task, n, context, generator, balanced=True)
-        asked[task] = values | {"timestep": timestep}, see, predict
+        start = (uniform * (lengths[episode] - context + 1).clamp(min=1)).long()
+        values = data.windows_at(tensors, lengths, episode, start, context)
+        pair = masks.draw(task, n, context, generator, balanced=True)
+        asked[task] = values, *(masks.known_only(x, values, trajectories.factors) for x in pair)
     return asked
 
 
 def limits(trajectories, asked, model_type="unimask"):
     """{task: {factor: (n, T) nats}}: the loss of the exact posterior at every entry.
 
-    None for a world without one, and for windows of longer trajectories: those have another prior.
+    None for a world without one, for windows of longer trajectories, which have another prior, and
+    where something is unknown.
     Also for a task that shows what it asks for, or asks a causal model ("dt") several times in a
     window, each time given something else.
     """
@@ -93,7 +93,7 @@ def limits(trajectories, asked, model_type="unimask"):
         return None
     found = {}
     for task, (_, see, predict) in asked.items():
-        if see.shape[1] != trajectories.lengths.max():
+        if isinstance(see, dict) or see.shape[1] != trajectories.lengths.max():
             return None
         several = (predict.any(-1).sum(1) > 1).any()
         unknown = (see & predict).any() or (model_type == "dt" and several)

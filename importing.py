@@ -3,6 +3,7 @@
     python importing.py --source=hopper_medium-v2.hdf5 --min_length=10 --out=out/hopper.npz
     python importing.py --source=minari:mujoco/hopper/medium-v0 --out=out/hopper.npz
     python importing.py --source=mine.npz --out=out/mine      # arrays: see read_arrays()
+    python importing.py --source=films.npz --nan_is_unknown=True --out=out/films.npz
 
 HDF5 needs `pip install h5py`, Minari `pip install minari h5py`.
 Read next: config/d4rl_hopper.py, which trains on such a file. Before this: data.py.
@@ -27,6 +28,8 @@ from data import Factor, Trajectories, read_npz
 # ---- settings ------------------------------------------------------------------------------------
 source = ""  # a .hdf5 (.h5) or .npz file, or minari:ID
 min_length = 1  # leave out episodes of fewer steps
+nan_is_unknown = False  # NaN stands for what nobody knows, e.g. a film's actions; else it is refused
+shuffle = True  # the episodes, always alike: the last ones validate, and a learner's last are its best
 out = ""  # a .npz, or a folder for data larger than memory: training then reads what it needs of it
 # --------------------------------------------------------------------------------------------------
 
@@ -42,13 +45,14 @@ def main():
     if os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
         raise ValueError(f"out={out} is the source itself, which would be lost")
     configurator.check_writable(out)
-    imported = read(source, min_length)
+    imported = read(source, min_length, nan_is_unknown)
+    if shuffle:
+        imported = imported[np.random.default_rng(0).permutation(len(imported))]
     imported.save(out)
     print(worlds.describe(imported), f"\nsaved to {out}")
-    print(f"train with --context={imported.lengths.min()} at most, or leave out short episodes")
 
 
-def read(source, min_length=1):
+def read(source, min_length=1, nan_is_unknown=False):
     """Trajectories from `source`. Episodes of fewer than min_length steps are left out.
 
     Factors: the states by name ("observation", where the source has no names), `action`, and
@@ -65,7 +69,7 @@ def read(source, min_length=1):
         raise ValueError(f"there is no file {source}")
     try:
         with warnings.catch_warnings(action="ignore"):  # what is wrong is said here
-            return assemble(*READERS[kind](source), min_length)
+            return assemble(*READERS[kind](source), min_length, nan_is_unknown)
     except ImportError as error:
         install = f"pip install {error.name or 'h5py'}"
         raise ValueError(f"install what reads {source} with `{install}` ({error})") from None
@@ -158,7 +162,7 @@ READERS = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_arrays, "minari": 
 
 
 # ---- from arrays to trajectories -----------------------------------------------------------------
-def assemble(lengths, states, actions, rewards, min_length):
+def assemble(lengths, states, actions, rewards, min_length, nan_is_unknown):
     """Trajectories from what a reader returns, one array at a time."""
     if not states:
         raise ValueError("it has no state (observations, say)")
@@ -174,20 +178,33 @@ def assemble(lengths, states, actions, rewards, min_length):
     text = f"to pad {len(lengths)} episodes to the longest, of {lengths.max()} steps,"
     configurator.check_memory(4 * columns * len(lengths) * int(lengths.max()), text)
     valid = np.arange(lengths.max()) < lengths[:, None]  # (N, L), in the order of the steps
-    values = {}
+    values, known = {}, {}
     for name, array in {**states, "action": actions, "rewards": rewards}.items():
+        array = np.asarray(array)
+        if nan_is_unknown and array.dtype.kind == "f" and name != "rewards":
+            array, gone = blanked(array)
+            if gone.any():
+                known[name] = np.zeros(valid.shape, dtype=bool)
+                known[name][valid] = ~gone[use]
         array = typed(name, array, len(use))
         values[name] = np.zeros((*valid.shape, *array.shape[1:]), dtype=array.dtype)
         values[name][valid] = array[use]
     values["return_to_go"] = returns_to_go(values.pop("rewards"))
     groups = {"action": "ACTION", "return_to_go": "RETURN"}
     factors = [factor(name, groups.get(name, "STATE"), values[name]) for name in values]
-    return Trajectories(factors, values, lengths=lengths)
+    return Trajectories(factors, values, lengths=lengths, known=known)
+
+
+def blanked(array):
+    """(steps,) or (steps, k) with 0 wherever a step has a NaN, and (steps,) bool: which steps."""
+    gone = np.isnan(array).reshape(len(array), -1).any(axis=1)
+    array = array.copy()
+    array[gone] = 0
+    return array, gone
 
 
 def typed(name, array, steps):
     """An array as (steps,) int64 or (steps, k) float32 (rewards: (steps,) float64)."""
-    array = np.asarray(array)
     fits = array.ndim in (1, 2) and len(array) == steps
     fits = fits and (name != "rewards" or array.size == steps)
     if array.dtype.kind not in "biuf" or not fits:

@@ -337,9 +337,9 @@ def one_window(trajectories, context):
     """The window that the settings name: {factor: (1, T) or (1, T, k) tensor}, and "timestep"."""
     configurator.check(globals(), {"trajectory": (-len(trajectories), len(trajectories))})
     one = trajectories[[trajectory]]
-    configurator.check(globals(), {"start": (0, one.lengths[0] - context + 1)})
-    window = {name: x[:, start : start + context] for name, x in one.tensors().items()}
-    return window | {"timestep": start + torch.arange(context)[None]}
+    configurator.check(globals(), {"start": (0, max(1, one.lengths[0] - context + 1))})
+    lengths, zero = torch.as_tensor(one.lengths), torch.zeros(1, dtype=torch.long)
+    return data.windows_at(one.tensors(), lengths, zero, zero + start, context)
 
 
 def exact_posterior(facts, trajectories, asked):

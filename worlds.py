@@ -176,7 +176,7 @@ def fingerprint(dataset, *parts):
     """
     found = None if dataset in WORLDS else 0
     for part in parts if found is not None else ():
-        for array in (part.lengths, *part.values.values()):
+        for array in (part.lengths, *part.values.values(), *part.known.values()):
             some = array[:: 1 + array.size // data.LARGE]
             found = zlib.crc32(np.ascontiguousarray(some), found)
     return found
@@ -326,14 +326,16 @@ def stage(dataset, env_id, n, seed, factors, render=False):
 
 def describe(trajectories):
     """A few lines on what a data set holds: counts, lengths, the range of each factor, returns."""
-    lengths, valid = trajectories.lengths, trajectories.valid()
+    lengths = trajectories.lengths
     steps = f"{lengths.min()} to {lengths.max()} steps, {lengths.sum()} in all"
     lines = [f"{len(trajectories)} trajectories of {steps}"]
-    between = lambda x: f"from {x.min():.4g} to {x.max():.4g}"
+    between = lambda x: f"from {x.min():.4g} to {x.max():.4g}" if x.size else "unknown"
     for f in trajectories.factors:
-        array = trajectories.values[f.name]
+        array, valid = trajectories.values[f.name], trajectories.valid(f.name)
         size = f"{f.size} {'dimensions' if f.kind == 'continuous' else 'classes'}"
         lines.append(f"  {f.name:14s} {f.group:7s} {size:14s} {between(array[valid])}")
+        if f.name in trajectories.known:
+            lines[-1] += f", known in {valid.sum()} steps"
         if f.group == "RETURN" and f.kind == "continuous":
             total = array[:, 0, 0].astype(np.float64)
             lines.append(f"  return: {total.mean():.4g} on average, {between(total)}")
