@@ -28,8 +28,12 @@ from data import Factor, Trajectories, read_npz
 # ---- settings ------------------------------------------------------------------------------------
 source = ""  # a .hdf5 (.h5) or .npz file, or minari:ID
 min_length = 1  # leave out episodes of fewer steps
-nan_is_unknown = False  # NaN stands for what nobody knows, e.g. a film's actions; else it is refused
-shuffle = True  # the episodes, always alike: the last ones validate, and a learner's last are its best
+nan_is_unknown = (
+    False  # NaN stands for what nobody knows, e.g. a film's actions; else it is refused
+)
+shuffle = (
+    True  # the episodes, always alike: the last ones validate, and a learner's last are its best
+)
 out = ""  # a .npz, or a folder for data larger than memory: training then reads what it needs of it
 # --------------------------------------------------------------------------------------------------
 

@@ -134,8 +134,9 @@ def train_and_validation(dataset, num_trajectories, seed):
         held_out = tenth(everything)
         left = len(everything) - 2 * held_out
     if left < max(num_trajectories, 1):
-        text = f"{dataset} has {len(everything)} trajectories, {left} beside those for validation"
-        raise ValueError(f"{text} and test: not {num_trajectories}")
+        text = f"{dataset} has {len(everything)} trajectories, {max(0, left)} beside those for"
+        needed = num_trajectories or "at least 3, to have one of each"
+        raise ValueError(f"{text} validation and test: not {needed}")
     return data.normalise(everything[: num_trajectories or left]), everything[-held_out:]
 
 

@@ -372,9 +372,10 @@ def test_the_command_writes_a_file_or_a_folder_and_says_what_it_holds(run_warm, 
     whole = importing.read(write_plain(tmp_path / "some.npz"), min_length=3)
     for out in ("new/mine.npz", "new/mine"):
         line = ("importing.py", "--source=some.npz", "--min_length=3", f"--out={out}")
+        line += ("--shuffle=False",)
         process = run_warm(*line, cwd=tmp_path)
         assert process.returncode == 0, process.stderr
-        assert worlds.describe(whole) in process.stdout and "--context=3 " in process.stdout
+        assert worlds.describe(whole) in process.stdout
         loaded = Trajectories.load(str(tmp_path / out))
         assert loaded.factors == whole.factors and (loaded.lengths == whole.lengths).all()
         assert all((array == whole.values[name]).all() for name, array in loaded.values.items())
@@ -415,15 +416,48 @@ def test_a_description_ignores_padding():
     assert "from 5 to 9" in text and "2 trajectories of 2 to 3 steps, 5 in all" in text
 
 
-def test_an_episode_too_short_to_validate_on_is_refused(run_warm, refused, tmp_path):
+def test_a_learner_s_last_episodes_do_not_all_validate(run_warm, tmp_path):
+    """They are its best. So the episodes are shuffled, always alike, and nothing of them is lost."""
+    path = write_plain(tmp_path / "some.npz")
+    for out in ("one.npz", "two.npz"):
+        process = run_warm("importing.py", f"--source={path}", f"--out={out}", cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+    one, two = (Trajectories.load(str(tmp_path / f"{name}.npz")) for name in ("one", "two"))
+    assert one.lengths.tolist() == two.lengths.tolist() != list(LENGTHS)
+    assert sorted(one.lengths) == sorted(LENGTHS)
+    order = [LENGTHS.index(length) for length in one.lengths]
+    for name, array in importing.read(path)[order].values.items():
+        np.testing.assert_array_equal(one.values[name], array)
+
+
+def test_episodes_shorter_than_the_context_train_and_are_evaluated(run_warm, tmp_path):
     first = {name: array[:20] for name, array in arrays(terminals=None, timeouts=None).items()}
     source = write_plain(tmp_path / "some.npz", **first, episode_ends=np.array([8, 16, 20]))
-    process = run_warm("importing.py", f"--source={source}", "--out=short.npz", cwd=tmp_path)
-    assert "--context=4 " in process.stdout, process.stderr
+    line = ("importing.py", f"--source={source}", "--out=short.npz", "--shuffle=False")
+    process = run_warm(*line, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
     line = ["train.py", "--dataset=short.npz", "--num_trajectories=1", "--out_dir=out"]
-    line += ["--context=5", "--max_iters=1"]  # the last episode validates: it has 4 steps only
-    assert "4 timesteps" in refused(run_warm(*line, cwd=tmp_path))
-    assert not (tmp_path / "out").exists()
+    line += ["--context=6", "--max_iters=2"]  # the last episode validates: it has 4 steps only
+    for command in (line, ["evaluate.py", "--out_dir=out", "--sequences=20"]):
+        process = run_warm(*command, cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+
+
+def test_nan_is_refused_unless_it_stands_for_what_is_unknown(tmp_path, run_warm, refused):
+    actions = arrays()["actions"].copy()
+    actions[:8] = np.nan  # two episodes of which there is a film only
+    path = write_plain(tmp_path / "films.npz", actions=actions)
+    line = ("importing.py", f"--source={path}", "--out=out.npz")
+    assert "NaN" in refused(run_warm(*line, cwd=tmp_path)) and not (tmp_path / "out.npz").exists()
+    process = run_warm(*line, "--nan_is_unknown=True", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert f"known in {STEPS - 8} steps" in process.stdout
+    imported = importing.read(path, nan_is_unknown=True)
+    assert list(imported.known) == ["action"]
+    known = imported.valid("action")
+    assert known.sum(axis=1).tolist() == [0, 0, *LENGTHS[2:]]
+    assert not imported.values["action"][~known].any()
+    np.testing.assert_array_equal(imported.values["action"][known], actions[8:])
 
 
 @needs_minari
