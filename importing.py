@@ -28,12 +28,11 @@ from data import Factor, Trajectories, read_npz
 # ---- settings ------------------------------------------------------------------------------------
 source = ""  # a .hdf5 (.h5) or .npz file, or minari:ID
 min_length = 1  # leave out episodes of fewer steps
-nan_is_unknown = (
-    False  # NaN stands for what nobody knows, e.g. a film's actions; else it is refused
-)
-shuffle = (
-    True  # the episodes, always alike: the last ones validate, and a learner's last are its best
-)
+best = 1.0  # the share of the episodes to keep: those of the highest returns
+# NaN stands for what nobody knows, such as the actions of a film. Otherwise it is refused.
+nan_is_unknown = False
+# The episodes, always alike: the last ones validate, and those of a learner would be its best.
+shuffle = True
 out = ""  # a .npz, or a folder for data larger than memory: training then reads what it needs of it
 # --------------------------------------------------------------------------------------------------
 
@@ -49,7 +48,12 @@ def main():
     if os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
         raise ValueError(f"out={out} is the source itself, which would be lost")
     configurator.check_writable(out)
+    configurator.check(globals(), {"best": (1e-9, 1.0000001)})
     imported = read(source, min_length, nan_is_unknown)
+    if best < 1:
+        earned = imported.values["return_to_go"][:, 0, 0]
+        kept = math.ceil(best * len(earned))
+        imported = imported[np.sort(np.argsort(-earned, kind="stable")[:kept])]
     if shuffle:
         imported = imported[np.random.default_rng(0).permutation(len(imported))]
     imported.save(out)

@@ -316,6 +316,18 @@ def measure(network, dataset, train, episodes, seed, modes=("bc",), target=(1.2,
     return results
 
 
+def measured(network, dataset, game, modes, targets, **options):
+    """(label, measure()) of each mode; of those that ask for a return, for each of parse_targets().
+
+    game: (train, episodes, seed), as measure() takes them, and the options.
+    """
+    for mode in modes:
+        several = mode.startswith("rc") and len(targets) > 1
+        for text, target in list(targets.items())[: None if several else 1]:
+            label = f"{mode}, asked for {text}" if several else mode
+            yield label, measure(network, dataset, *game, [mode], target, **options)[mode]
+
+
 def score(earned, env_id, low=None, high=None):
     """{"score": {mean, sem}} of a return {mean, sem}: 0 at the reference `low`, 100 at `high`.
 
@@ -365,19 +377,13 @@ def main():
     options = dict(env_id=env, sampled=sampled, quantile=quantile, candidates=candidates)
     if any(mode.startswith(AHEAD) for mode in asked):
         options["demos"] = worlds.evaluation_set(*source, "test")
+    game = train, episodes, ROLLOUT_SEED
     played = {}
-    for mode in asked:
-        for text, target in targets.items():
-            several = mode.startswith("rc") and len(targets) > 1
-            label = f"{mode}, asked for {text}" if several else mode
-            if label in played:  # a mode that asks for no target
-                continue
-            game = train, episodes, ROLLOUT_SEED, [mode], target
-            row = played[label] = measure(network, trained["dataset"], *game, **options)[mode]
-            row |= score(row["return"], env, ref_min, ref_max)
-            cells = {name: [evaluate.show(x[part]) for part in x] for name, x in row.items()}
-            parts = [f"{name} {' +- '.join(cell)}" for name, cell in cells.items()]
-            print(f"{label:10s} {', '.join(parts)}")
+    for label, row in measured(network, trained["dataset"], game, asked, targets, **options):
+        played[label] = row | score(row["return"], env, ref_min, ref_max)
+        cells = {k: [evaluate.show(x) for x in part.values()] for k, part in played[label].items()}
+        parts = [f"{name} {' +- '.join(cell)}" for name, cell in cells.items()]
+        print(f"{label:10s} {', '.join(parts)}")
     evaluate.save_json(os.path.join(out_dir, "rollouts.json"), played)
 
 
