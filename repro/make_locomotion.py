@@ -1,85 +1,141 @@
-"""Data of mixed quality: all that a learner did from its first day to its last, and its best.
+"""Data of mixed quality: what a learner did from its first day to its last, and its best.
 
-    pip install stable-baselines3==2.9.2 "minari[create]"                # for this script alone
-    python repro/make_locomotion.py                # Hopper-v5, 300,000 steps
-    python repro/make_locomotion.py --env=Pendulum-v1 --steps=20000 --name=pendulum
+    python repro/make_locomotion.py                # Hopper-v5: two data sets of Minari
+    python repro/make_locomotion.py --env=Walker2d-v5 --name=walker
 
-Soft actor-critic learns, and Minari records: NAME/replay-v0 is every step of the learning, with its
-exploration; NAME/expert-v0 is what the best policy does without. They are Minari's local data sets,
-under $MINARI_DATASETS_PATH. Read next: importing.py, which reads them; repro/locomotion.sh.
+The learner is a linear policy, found by augmented random search (Mania et al. 2018, version V2-t):
+try some directions there and back, and go along the best of them. NAME/replay-v0 is an even sample
+of all episodes that it tried; NAME/expert-v0 is what its best policy does. They are Minari's local
+data sets, in $MINARI_DATASETS_PATH. Read next: importing.py, which reads them; locomotion.sh.
 """
 
 import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import gymnasium
 import minari
-import torch
-from stable_baselines3 import SAC
-from stable_baselines3.common.callbacks import EvalCallback
+import numpy as np
+from minari.data_collector import EpisodeBuffer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
 
 # ---- settings ------------------------------------------------------------------------------------
-env = "Hopper-v5"  # with actions that are numbers
+env = "Hopper-v5"  # of Gymnasium, with actions that are numbers
 name = "hopper"  # of the data sets
-steps = 300_000  # of learning, all of them recorded
-expert_steps = 50_000  # to record of the best policy, at least
-width = 128  # of the two hidden layers of each network
-every = 2  # steps from one update of them to the next
-learning_rate = 5e-4
+steps = 3_000_000  # of learning
+record = 300_000  # of these steps, to keep; and a sixth as many of the best policy
+directions = 8  # to try in an iteration, each there and back
+used = 4  # the best of them, which are followed
+step_size = 0.01
+noise = 0.025  # how far to try
+alive = 1.0  # of each step's reward is not counted in learning: who only survives earns nothing
 seed = 0
-out = "out/locomotion"  # a folder for the best policy and the statistics
+out = "out/locomotion"  # a folder for the statistics
 # --------------------------------------------------------------------------------------------------
 
 
+class Normaliser:
+    """A running mean and standard deviation of observations (k,)."""
+
+    def __init__(self, k):
+        self.n, self.mean, self.squares = 0, np.zeros(k), np.zeros(k)
+
+    def add(self, rows):
+        """rows: (steps, k)."""
+        n, mean, total = len(rows), rows.mean(axis=0), self.n + len(rows)
+        shift = mean - self.mean
+        self.squares += ((rows - mean) ** 2).sum(axis=0) + shift**2 * self.n * n / total
+        self.mean, self.n = self.mean + shift * n / total, total
+
+    def std(self):
+        return np.sqrt(self.squares / max(self.n, 1)) + 1e-6 if self.n else np.ones(len(self.mean))
+
+
+def play(world, policy, seed):
+    """An episode of a linear policy (matrix, mean, std), as an EpisodeBuffer."""
+    matrix, mean, std = policy
+    low, high = world.action_space.low, world.action_space.high
+    limit = gymnasium.spec(env).max_episode_steps
+    observation, _ = world.reset(seed=seed)
+    seen, actions, rewards, ended, cut = [observation], [], [], False, False
+    while not (ended or cut):
+        action = np.clip(matrix @ ((observation - mean) / std), low, high).astype(np.float32)
+        observation, reward, ended, _, _ = world.step(action)
+        cut = len(rewards) + 1 >= limit
+        seen.append(observation)
+        actions.append(action)
+        rewards.append(float(reward))
+    flags = {"terminations": [False] * len(rewards), "truncations": [False] * len(rewards)}
+    flags["terminations"][-1], flags["truncations"][-1] = ended, not ended
+    arrays = {"observations": np.array(seen, np.float32), "actions": np.array(actions)}
+    return EpisodeBuffer(**arrays, rewards=rewards, **flags, infos={})
+
+
+def learn(world, rng):
+    """Random search. Returns the episodes kept, and the policy of the best return on the way."""
+    shape = world.action_space.shape[0], world.observation_space.shape[0]
+    matrix, normaliser = np.zeros(shape), Normaliser(shape[1])
+    done, kept, episodes, best = 0, 0, [], (-np.inf, None)
+    while done < steps:
+        tried, earned = rng.normal(size=(directions, *shape)), np.zeros((directions, 2))
+        mean, std, seen = normaliser.mean, normaliser.std(), []
+        for i, sign in np.ndindex(directions, 2):
+            policy = matrix + (1 - 2 * sign) * noise * tried[i], mean, std
+            episode = play(world, policy, int(rng.integers(2**31)))
+            n = len(episode.rewards)
+            earned[i, sign] = sum(episode.rewards) - alive * n
+            seen.append(episode.observations)
+            done += n
+            if kept < record * done / steps:
+                kept += n
+                episodes.append(episode)
+        normaliser.add(np.concatenate(seen))
+        chosen = np.argsort(-earned.max(axis=1))[:used]
+        change = np.einsum("i,ikj->kj", earned[chosen, 0] - earned[chosen, 1], tried[chosen])
+        matrix = matrix + step_size / (used * earned[chosen].std() + 1e-6) * change
+        policy = matrix, normaliser.mean, normaliser.std()
+        score = np.mean([sum(play(world, policy, seed + i).rewards) for i in range(2)])
+        if score > best[0]:
+            best = score, policy
+        print(f"{done} steps, return {score:.0f}, best {best[0]:.0f}", flush=True)
+    return episodes, best[1]
+
+
+def save(world, episodes, kind):
+    """Write episodes as NAME/KIND-v0. Returns their statistics."""
+    spaces = {"observation_space": world.observation_space, "action_space": world.action_space}
+    numbers = gymnasium.spaces.Box(-np.inf, np.inf, world.observation_space.shape, np.float32)
+    with warnings.catch_warnings(action="ignore"):  # that it has no author
+        minari.create_dataset_from_buffers(
+            f"{name}/{kind}-v0", episodes, env=env, **spaces | {"observation_space": numbers}
+        )
+    returns = np.sort([sum(episode.rewards) for episode in episodes])
+    found = {"episodes": len(returns), "steps": sum(len(e.rewards) for e in episodes)}
+    tenth = returns[-max(1, len(returns) // 10) :]
+    means = {"mean": returns.mean(), "best_tenth": tenth.mean(), "best": returns[-1]}
+    return found | {key: round(float(x), 1) for key, x in means.items()}
+
+
 def main():
-    torch.set_num_threads(1)
-    began = time.time()
-    recorder = minari.DataCollector(gymnasium.make(env))
-    best = EvalCallback(
-        gymnasium.make(env), eval_freq=max(1, steps // 30), n_eval_episodes=5,
-        best_model_save_path=f"{out}/{name}",
-    )  # fmt: skip
-    options = {"train_freq": every, "learning_rate": learning_rate, "seed": seed}
-    learner = SAC("MlpPolicy", recorder, policy_kwargs={"net_arch": [width, width]}, **options)
-    learner.learn(steps, callback=best)
-    saved = {"replay": save(recorder, "replay")}
-    recorder = minari.DataCollector(gymnasium.make(env))
-    play(recorder, SAC.load(f"{out}/{name}/best_model"))
-    saved["expert"] = save(recorder, "expert")
-    minutes = round((time.time() - began) / 60, 1)
-    found = {"env": env, "steps": steps, "seed": seed, "minutes": minutes} | saved
+    began, rng = time.time(), np.random.default_rng(seed)
+    world = gymnasium.make(env).unwrapped  # without the checks of each step
+    episodes, policy = learn(world, rng)
+    found = {"env": env, "learning_steps": steps, "seed": seed}
+    found["replay"] = save(world, episodes, "replay")
+    expert = []
+    while sum(len(e.rewards) for e in expert) < record // 6:
+        expert.append(play(world, policy, 10_000 + len(expert)))
+    found["expert"] = save(world, expert, "expert")
+    found["minutes"] = round((time.time() - began) / 60, 1)
     with configurator.whole_file(f"{out}/{name}.json") as unfinished:
         Path(unfinished).write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(json.dumps(found, indent=1))
-
-
-def play(recorder, policy):
-    """Whole episodes of a policy without exploration, until there are expert_steps."""
-    played = 0
-    while played < expert_steps:
-        observation, _ = recorder.reset(seed=seed + played)
-        over = False
-        while not over:
-            action, _ = policy.predict(observation, deterministic=True)
-            observation, _, ended, cut, _ = recorder.step(action)
-            played, over = played + 1, ended or cut
-
-
-def save(recorder, kind):
-    """Write what was recorded as NAME/KIND-v0. Returns its statistics."""
-    made = recorder.create_dataset(f"{name}/{kind}-v0", algorithm_name="SAC")
-    returns = sorted(float(episode.rewards.sum()) for episode in made.iterate_episodes())
-    tenth = returns[-max(1, len(returns) // 10) :]
-    mean = lambda numbers: round(sum(numbers) / len(numbers), 1)
-    found = {"episodes": len(returns), "steps": int(made.total_steps), "mean": mean(returns)}
-    return found | {"best_tenth": mean(tenth), "best": mean(returns[-1:])}
 
 
 if __name__ == "__main__":
