@@ -6,7 +6,7 @@
     python importing.py --source=films.npz --nan_is_unknown=True --out=out/films.npz
 
 HDF5 needs `pip install h5py`, Minari `pip install minari h5py`.
-Read next: config/d4rl_hopper.py, which trains on such a file. Before this: data.py.
+Read next: config/locomotion.py, which trains on such a file. Before this: data.py.
 """
 
 import configurator  # first of all: Ctrl-C is one line from there on

@@ -28,14 +28,14 @@ import configurator
 # ---- settings ------------------------------------------------------------------------------------
 env = "Hopper-v5"  # of Gymnasium, with actions that are numbers
 name = "hopper"  # of the data sets
-steps = 3_000_000  # of learning
+steps = 400_000  # of learning
 record = 300_000  # of these steps, to keep; and a sixth as many of the best policy
 directions = 8  # to try in an iteration, each there and back
 used = 4  # the best of them, which are followed
 step_size = 0.01
 noise = 0.025  # how far to try
 alive = 1.0  # of each step's reward is not counted in learning: who only survives earns nothing
-seed = 0
+seed = 1
 out = "out/locomotion"  # a folder for the statistics
 # --------------------------------------------------------------------------------------------------
 

@@ -281,7 +281,7 @@ def settle(flags, given, place):
     if given.get("--init_from", "").startswith("finetune:"):
         place.need(given["--init_from"].removeprefix("finetune:"))
     configs = [word for word in flags if not word.startswith("--")]
-    if "config/d4rl_hopper.py" in configs:
+    if "config/locomotion.py" in configs:
         place.need("out/hopper.npz")
     if "config/minigrid_queries.py" in configs:
         place.need("assets/minigrid_infinite")

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Other people's data: episodes of mixed quality, cloned and asked for returns. Makes the data with
+# make_locomotion.py where they are not there yet, and results/locomotion.json.
+#
+#   bash repro/locomotion.sh                # Hopper-v5, 3 seeds
+#   WORLD=Walker2d-v5 NAME=walker SEEDS=0 TARGETS=1000,2000 bash repro/locomotion.sh
+#   LIST=1 bash repro/locomotion.sh         # print the lines, run nothing
+#   SMOKE=1 bash repro/locomotion.sh        # everything tiny, one seed, into out/smoke
+#
+# Killed at any moment, the same command goes on where it stopped. JOBS: one-thread processes at a time.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+WORLD=${WORLD:-Hopper-v5} NAME=${NAME:-hopper} SEEDS=${SEEDS:-0 1 2}
+TARGETS=${TARGETS:-1000,2000,3000} # returns to ask for
+TENTH=${TENTH:-60}                 # a tenth of the training episodes
+STUDY=locomotion_$NAME DATA=out/locomotion/$NAME
+export MINARI_DATASETS_PATH=${MINARI_DATASETS_PATH:-$PWD/out/minari}
+
+if [ "${LIST:-0}" = 0 ] && [ ! -f "$DATA.npz" ]; then
+  few=${TINY:+--steps=2000 --record=2000}
+  # shellcheck disable=SC2086  # $few is two words
+  python repro/make_locomotion.py --env="$WORLD" --name="$NAME" $few
+  python importing.py --source="minari:$NAME/replay-v0" --best=0.1 --out="${DATA}_best.npz"
+  python importing.py --source="minari:$NAME/replay-v0" --out="$DATA.npz"
+  python repro/films.py --source="$DATA.npz" --out="${DATA}_films.npz"
+fi
+
+WHOLE="--dataset=$DATA.npz"
+EVERY="config/locomotion.py --env=$WORLD --rollouts=100 --sequences=1000"
+BC="--task=behavior_cloning_states --modes=bc_states"
+ASK="--target_return=$TARGETS --modes"
+for seed in $SEEDS; do
+  run one $WHOLE $ASK=bc_states,rc_states
+  run bc $WHOLE $BC
+  run bc_best --dataset="${DATA}_best.npz" $BC
+  run rc $WHOLE --task=reward_conditioned_states $ASK=rc_states
+  run dt $WHOLE --model_type=dt --task=dt_rc --returns=all --eval_tasks=dt_rc --embedding=norm \
+    --positions=learned $ASK=rc_all
+  run nn $WHOLE --model_type=nn --n_embd=512 $ASK=bc_states,rc_states \
+    --task=behavior_cloning_states+reward_conditioned_states
+  # a tenth of the episodes has actions: alone, and beside the others, which are films
+  run tenth $WHOLE --num_trajectories="$TENTH" $ASK=bc_states,rc_states
+  run films --dataset="${DATA}_films.npz" $ASK=bc_states,rc_states
+done
+
+run_all
+if [ "${LIST:-0}" = 1 ]; then exit 0; fi
+python repro/locomotion.py --study="$STUDY" --results="$RESULTS" || failed=1
+exit "$failed"
