@@ -1,11 +1,12 @@
 """Data of others, of mixed quality: one set of weights that clones, earns what it is asked for, and
 answers every other question. The example is Hopper; nothing here depends on it.
 
-    python importing.py --source=minari:hopper/replay-v0 --out=out/hopper.npz
+    python importing.py --source=minari:mujoco/hopper/medium-v0 --out=out/hopper.npz
     python train.py config/locomotion.py
-    python rollout.py --env=Hopper-v5 --modes=bc_states,rc_states --target_return=3000
+    python rollout.py --out_dir=out/locomotion --env=Hopper-v5 --modes=bc_states,rc_states
 """
 
+out_dir = "out/locomotion"
 dataset = "out/hopper.npz"
 num_trajectories = 0
 task = "random+behavior_cloning_states+reward_conditioned_states"

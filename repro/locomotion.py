@@ -20,7 +20,7 @@ import run
 # ---- settings ------------------------------------------------------------------------------------
 study = "locomotion_hopper"  # a results file
 results = "repro/results"  # the folder of the results files
-data = "out/locomotion"  # the folder of what make_locomotion.py has found
+data = "out/locomotion_data"  # the folder of what make_locomotion.py has found
 # --------------------------------------------------------------------------------------------------
 
 NAMES = {

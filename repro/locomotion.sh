@@ -14,7 +14,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 WORLD=${WORLD:-Hopper-v5} NAME=${NAME:-hopper} SEEDS=${SEEDS:-0 1 2}
 TARGETS=${TARGETS:-1000,2000,3000} # returns to ask for
 TENTH=${TENTH:-60}                 # a tenth of the training episodes
-STUDY=locomotion_$NAME DATA=out/locomotion/$NAME
+STUDY=locomotion_$NAME DATA=out/locomotion_data/$NAME
 export MINARI_DATASETS_PATH=${MINARI_DATASETS_PATH:-$PWD/out/minari}
 
 if [ "${LIST:-0}" = 0 ] && [ ! -f "$DATA.npz" ]; then

@@ -36,7 +36,7 @@ step_size = 0.01
 noise = 0.025  # how far to try
 alive = 1.0  # of each step's reward is not counted in learning: who only survives earns nothing
 seed = 1
-out = "out/locomotion"  # a folder for the statistics
+out = "out/locomotion_data"  # a folder for the statistics
 # --------------------------------------------------------------------------------------------------
 
 
