@@ -286,6 +286,70 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
         importing.read(source)
 
 
+# ---- the whole road ------------------------------------------------------------------------------
+
+
+def pendulum(n=12):
+    """Episodes of 3 to 9 steps of Pendulum-v1, whose actions go from -2 to 2, as flat arrays."""
+    env = gymnasium.make("Pendulum-v1")
+    env.action_space.seed(0)
+    made = {"observations": [], "actions": [], "rewards": []}
+    for episode in range(n):
+        observation, _ = env.reset(seed=episode)
+        for _ in range(3 + episode % 7):
+            action = env.action_space.sample()
+            after, reward, *_ = env.step(action)
+            for name, x in zip(made, (observation, action, reward)):
+                made[name].append(x)
+            observation = after
+    ends = np.cumsum([3 + episode % 7 for episode in range(n)])
+    return {name: np.array(rows, np.float32) for name, rows in made.items()}, ends
+
+
+def source_of(kind, folder):
+    made, ends = pendulum()
+    if kind == "npz":
+        np.savez(folder / "some.npz", **made, episode_ends=ends)
+        return "some.npz"
+    if kind == "hdf5":
+        flags = np.isin(np.arange(1, ends[-1] + 1), ends)
+        return os.path.basename(write_hdf5(folder / "some.hdf5", made | {"timeouts": flags}))
+    minari = pytest.importorskip("minari")
+    from minari.data_collector import EpisodeBuffer
+
+    episodes = []
+    for first, end in zip([0, *ends[:-1]], ends):
+        rows = {name: array[first:end] for name, array in made.items()}
+        rows["observations"] = np.concatenate([rows["observations"], made["observations"][:1]])
+        n = end - first
+        flags = {"terminations": [False] * n, "truncations": [False] * (n - 1) + [True]}
+        episodes.append(EpisodeBuffer(**rows | {"rewards": list(rows["rewards"])}, **flags))
+    with warnings.catch_warnings(action="ignore"):
+        minari.create_dataset_from_buffers("toy/pendulum-v0", episodes, env="Pendulum-v1")
+    return "minari:toy/pendulum-v0"
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5", "minari"])
+def test_data_of_every_kind_become_a_policy_in_their_world(kind, run_warm, tmp_path, monkeypatch):
+    """Of actions from -2 to 2, in episodes of which most are shorter than the context."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    small = "--n_layer=1 --n_embd=16 --n_head=2 --batch_size=16 --max_iters=3 --eval_sequences=20"
+    task = "--task=random+behavior_cloning_states+reward_conditioned_states"
+    lines = [
+        f"importing.py --source={source_of(kind, tmp_path)} --out=out/some.npz",
+        f"train.py --dataset=out/some.npz --num_trajectories=0 --context=9 {task} {small}",
+        "evaluate.py --sequences=20",
+        "rollout.py --env=Pendulum-v1 --modes=bc_states,rc_states --target_return=-200,-100"
+        " --episodes=2 --ref_min=-1600 --ref_max=-100",
+    ]
+    for script, *flags in map(str.split, lines):
+        process = run_warm(script, *flags, cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+    assert process.stdout.count("score") == 3  # cloned, and asked for two returns
+    action = Trajectories.load(str(tmp_path / "out" / "some.npz")).values["action"]
+    assert 1.5 < np.abs(action).max() <= 2
+
+
 # ---- refusals ------------------------------------------------------------------------------------
 
 
