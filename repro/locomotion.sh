@@ -13,7 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 WORLD=${WORLD:-Hopper-v5} NAME=${NAME:-hopper} SEEDS=${SEEDS:-0 1 2}
 TARGETS=${TARGETS:-1000,2000,3000} # returns to ask for
-TENTH=${TENTH:-60}                 # a tenth of the training episodes
+TENTH=${TENTH:-74}                 # a tenth of the training episodes
 STUDY=locomotion_$NAME DATA=out/locomotion_data/$NAME
 export MINARI_DATASETS_PATH=${MINARI_DATASETS_PATH:-$PWD/out/minari}
 
@@ -27,7 +27,7 @@ if [ "${LIST:-0}" = 0 ] && [ ! -f "$DATA.npz" ]; then
 fi
 
 WHOLE="--dataset=$DATA.npz"
-EVERY="config/locomotion.py --env=$WORLD --rollouts=100 --sequences=1000"
+EVERY="config/locomotion.py --env=$WORLD --rollouts=100 --sequences=500"
 BC="--task=behavior_cloning_states --modes=bc_states"
 ASK="--target_return=$TARGETS --modes"
 for seed in $SEEDS; do
@@ -39,7 +39,9 @@ for seed in $SEEDS; do
     --positions=learned $ASK=rc_all
   run nn $WHOLE --model_type=nn --n_embd=512 $ASK=bc_states,rc_states \
     --task=behavior_cloning_states+reward_conditioned_states
-  # a tenth of the episodes has actions: alone, and beside the others, which are films
+done
+# a tenth of the episodes has actions: alone, and beside the others, which are films
+for seed in $SEEDS; do
   run tenth $WHOLE --num_trajectories="$TENTH" $ASK=bc_states,rc_states
   run films --dataset="${DATA}_films.npz" $ASK=bc_states,rc_states
 done
