@@ -57,7 +57,7 @@ def main():
     if shuffle:
         imported = imported[np.random.default_rng(0).permutation(len(imported))]
     imported.save(out)
-    print(worlds.describe(imported), f"\nsaved to {out}")
+    print(worlds.describe(imported), f"\nsaved to {out}{references(source)}")
 
 
 def read(source, min_length=1, nan_is_unknown=False):
@@ -164,6 +164,17 @@ def read_minari(source):
         rewards.append(episode.rewards)
     states = {name: np.concatenate(parts) for name, parts in states.items()}
     return np.array(lengths, np.int64), states, np.concatenate(actions), np.concatenate(rewards)
+
+
+def references(source):
+    """The returns that score 0 and 100 as rollout.py takes them, if a Minari data set names them."""
+    if not source.startswith("minari:"):
+        return ""
+    import minari
+
+    known = minari.load_dataset(source.removeprefix("minari:")).storage.metadata
+    low, high = (known.get(f"ref_{end}_score") for end in ("min", "max"))
+    return "" if None in (low, high) else f"; score with --ref_min={low:g} --ref_max={high:g}"
 
 
 READERS = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_arrays, "minari": read_minari}

@@ -1,7 +1,7 @@
 """Data of mixed quality: what a learner did from its first day to its last, and its best.
 
     python repro/make_locomotion.py                # Hopper-v5: two data sets of Minari
-    python repro/make_locomotion.py --env=Walker2d-v5 --name=walker
+    python repro/make_locomotion.py --env=CartPole-v1 --name=cartpole --alive=0 --steps=60000
 
 The learner is a linear policy, found by augmented random search (Mania et al. 2018, version V2-t):
 try some directions there and back, and go along the best of them. NAME/replay-v0 is an even sample
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import configurator
 
 # ---- settings ------------------------------------------------------------------------------------
-env = "Hopper-v5"  # of Gymnasium, with actions that are numbers
+env = "Hopper-v5"  # of Gymnasium, with observations that are numbers
 name = "hopper"  # of the data sets
 steps = 400_000  # of learning
 record = 300_000  # of these steps, to keep; and a sixth as many of the best policy
@@ -60,12 +60,16 @@ class Normaliser:
 def play(world, policy, seed):
     """An episode of a linear policy (matrix, mean, std), as an EpisodeBuffer."""
     matrix, mean, std = policy
-    low, high = world.action_space.low, world.action_space.high
+    space = world.action_space
     limit = gymnasium.spec(env).max_episode_steps
     observation, _ = world.reset(seed=seed)
     seen, actions, rewards, ended, cut = [observation], [], [], False, False
     while not (ended or cut):
-        action = np.clip(matrix @ ((observation - mean) / std), low, high).astype(np.float32)
+        action = matrix @ ((observation - mean) / std)
+        if isinstance(space, gymnasium.spaces.Discrete):
+            action = int(action.argmax())
+        else:
+            action = np.clip(action, space.low, space.high).astype(np.float32)
         observation, reward, ended, _, _ = world.step(action)
         cut = len(rewards) + 1 >= limit
         seen.append(observation)
@@ -79,7 +83,8 @@ def play(world, policy, seed):
 
 def learn(world, rng):
     """Random search. Returns the episodes kept, and the policy of the best return on the way."""
-    shape = world.action_space.shape[0], world.observation_space.shape[0]
+    actions = gymnasium.spaces.flatdim(world.action_space)  # numbers, or classes
+    shape = actions, world.observation_space.shape[0]
     matrix, normaliser = np.zeros(shape), Normaliser(shape[1])
     done, kept, episodes, best = 0, 0, [], (-np.inf, None)
     while done < steps:

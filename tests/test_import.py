@@ -204,6 +204,23 @@ def test_states_keep_their_names(tmp_path):
     check_episodes(imported, LENGTHS, room=room, place=place.astype(np.float32))
 
 
+def test_names_of_any_script_come_in(tmp_path):
+    path = write_plain(tmp_path / "some.npz", observations=None, größe=np.arange(STEPS) / 2)
+    importing.read(path).save(str(tmp_path / "out.npz"))
+    loaded = Trajectories.load(str(tmp_path / "out.npz"))
+    assert loaded.factors[0] == Factor("größe", "STATE", "continuous", 1)
+
+
+def test_the_best_episodes_can_be_had_alone(run_warm, tmp_path):
+    path = write_plain(tmp_path / "some.npz")
+    line = ("importing.py", f"--source={path}", "--best=0.4", "--out=best.npz", "--shuffle=False")
+    process = run_warm(*line, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    whole, best = importing.read(path), Trajectories.load(str(tmp_path / "best.npz"))
+    earned = [data.values["return_to_go"][:, 0, 0].tolist() for data in (whole, best)]
+    assert sorted(earned[1]) == sorted(earned[0])[-2:] and len(earned[1]) == 2
+
+
 def test_short_episodes_are_left_out_on_request(tmp_path):
     made = arrays()
     imported = importing.read(write_hdf5(tmp_path / "some.hdf5", made), min_length=5)
@@ -325,7 +342,8 @@ def source_of(kind, folder):
         flags = {"terminations": [False] * n, "truncations": [False] * (n - 1) + [True]}
         episodes.append(EpisodeBuffer(**rows | {"rewards": list(rows["rewards"])}, **flags))
     with warnings.catch_warnings(action="ignore"):
-        minari.create_dataset_from_buffers("toy/pendulum-v0", episodes, env="Pendulum-v1")
+        scores = {"ref_min_score": -1600, "ref_max_score": -100}
+        minari.create_dataset_from_buffers("toy/pendulum-v0", episodes, env="Pendulum-v1", **scores)
     return "minari:toy/pendulum-v0"
 
 
@@ -345,6 +363,9 @@ def test_data_of_every_kind_become_a_policy_in_their_world(kind, run_warm, tmp_p
     for script, *flags in map(str.split, lines):
         process = run_warm(script, *flags, cwd=tmp_path)
         assert process.returncode == 0, process.stderr
+        if script == "importing.py":
+            named = "score with --ref_min=-1600 --ref_max=-100" in process.stdout
+            assert named == (kind == "minari")
     assert process.stdout.count("score") == 3  # cloned, and asked for two returns
     action = Trajectories.load(str(tmp_path / "out" / "some.npz")).values["action"]
     assert 1.5 < np.abs(action).max() <= 2
