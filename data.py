@@ -55,12 +55,12 @@ class Trajectories:
     """N trajectories of (at most) L timesteps.
 
     factors: list of Factor, in the order in which the model sees them.
-    values: {factor: (N, L) int64 if categorical, (N, L, k) float32 if continuous}.
+    values: {factor: (N, L) int64 if categorical, (N, L, k) float32 if continuous}. Where some of a
+    factor are unknown, such as the actions of a film, "NAME/known" is (N, L) bool: they are never
+    seen, and never counted.
     world: the name of the world that made them ("doorkey", "maze2d-medium", ...), or "".
     lengths: (N,) int64, timesteps of each trajectory; what follows is padding, never sampled.
     extras: arrays of N rows that belong to no timestep (e.g. a start velocity).
-    known: {factor: (N, L) bool} where some values are unknown, such as the actions of a film: these
-    are never seen and never counted. A factor that is not in it is known everywhere.
     Raises ValueError, in one sentence, for what does not fit together.
     """
 
@@ -69,7 +69,6 @@ class Trajectories:
     world: str = ""
     lengths: np.ndarray = None
     extras: dict = field(default_factory=dict)
-    known: dict = field(default_factory=dict)
 
     def __post_init__(self):
         names = [factor.name for factor in self.factors]
@@ -90,29 +89,27 @@ class Trajectories:
         for name, array in self.extras.items():
             if len(array) != N:
                 raise ValueError(f"extras {name} has {len(array)} rows, not {N}")
-        for name, array in self.known.items():
-            if name not in names or array.shape != (N, L) or array.dtype != bool:
-                raise ValueError(f"what is known of {name} must be bool {N, L}, for a factor")
+        for name, array in self.values.items():
+            if name.endswith("/known") and (array.shape != (N, L) or array.dtype != bool):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, not bool {N, L}")
 
     def __len__(self):
         return len(self.lengths)
 
     def __getitem__(self, rows):
         """A subset of the trajectories, by slice or index array."""
-        parts = {part: getattr(self, part) for part in ("values", "extras", "known")}
-        parts = {part: {k: x[rows] for k, x in arrays.items()} for part, arrays in parts.items()}
-        return replace(self, lengths=self.lengths[rows], **parts)
+        values = {name: array[rows] for name, array in self.values.items()}
+        extras = {name: array[rows] for name, array in self.extras.items()}
+        return replace(self, values=values, lengths=self.lengths[rows], extras=extras)
 
     def valid(self, name=None):
         """(N, L) bool: the entries that are not padding; of a factor, those that are known."""
         L = self.values[self.factors[0].name].shape[1]
-        return (np.arange(L) < self.lengths[:, None]) & self.known.get(name, True)
+        return (np.arange(L) < self.lengths[:, None]) & self.values.get(f"{name}/known", True)
 
     def tensors(self, device="cpu"):
-        """{factor: tensor} on `device`, without a copy on the CPU; {"NAME/known"} of known."""
-        arrays = {factor.name: self.values[factor.name] for factor in self.factors}
-        arrays |= {f"{name}/known": array for name, array in self.known.items()}
-        return {name: torch.as_tensor(array, device=device) for name, array in arrays.items()}
+        """The values as tensors on `device`, without a copy on the CPU."""
+        return {name: torch.as_tensor(x, device=device) for name, x in self.values.items()}
 
     def save(self, path):
         """Write one .npz, or a folder of .npy files if the path does not end in .npz.
@@ -123,8 +120,8 @@ class Trajectories:
         path = os.fspath(path).rstrip("/")
         header = {"factors": [asdict(factor) for factor in self.factors], "world": self.world}
         arrays = {"header": np.array(json.dumps(header)), "lengths": self.lengths}
-        for part in ("values", "extras", "known"):
-            arrays |= {f"{part}/{name}": array for name, array in getattr(self, part).items()}
+        arrays |= {f"values/{name}": array for name, array in self.values.items()}
+        arrays |= {f"extras/{name}": array for name, array in self.extras.items()}
         if path.endswith(".npz"):
             with configurator.whole_file(path) as unfinished, open(unfinished, "wb") as stream:
                 np.savez(stream, **arrays)
@@ -149,11 +146,11 @@ class Trajectories:
             header = json.loads(str(arrays.pop("header")))
             factors = [Factor.from_plain(plain) for plain in header["factors"]]
             values = {factor.name: typed(factor, arrays) for factor in factors}
-            extras, known = (
-                {name.removeprefix(part): arrays[name] for name in arrays if name.startswith(part)}
-                for part in ("extras/", "known/")
-            )
-            return Trajectories(factors, values, header["world"], arrays["lengths"], extras, known)
+            known = [f"{name}/known" for name in values if f"values/{name}/known" in arrays]
+            values |= {name: arrays[f"values/{name}"] for name in known}
+            extras = [name for name in arrays if name.startswith("extras/")]
+            extras = {name.removeprefix("extras/"): arrays[name] for name in extras}
+            return Trajectories(factors, values, header["world"], arrays["lengths"], extras)
         except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, TypeError, AttributeError,
                 ValueError, OSError, RuntimeError, MemoryError) as error:  # fmt: skip
             raise ValueError(f"{path} is not a whole file of trajectories: {error}") from None

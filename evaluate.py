@@ -39,8 +39,6 @@ out = ""  # the file to write the results to; empty: eval.json in out_dir
 
 CHUNK = 250  # sequences that answer() computes at a time: more would not stay in the cache
 VALIDATION_SEED = 999  # of the masks of validation during training
-HERE = os.path.dirname(os.path.abspath(__file__))
-PUBLISHED = os.path.join(HERE, "repro", "published.json")  # the paper's numbers
 
 
 def answer(network, values, see, at=None):
@@ -158,13 +156,12 @@ def leaks(results):
     return [task for task, row in rows.items() if row["gap"] < -3 * row["gap_se"]]
 
 
-def table(results, published=None):
-    """The results as lines of text, beside a published row {task: loss} if there is one."""
-    columns = ["loss", "limit", "gap"] + (["published"] if published else [])
+def table(results):
+    """The results as lines of text."""
+    columns = ["loss", "limit", "gap"]
     width = max(len(task) for task in ["task", *results])
     lines = ["task".ljust(width) + "".join(column.rjust(11) for column in columns)]
     for task, row in results.items():
-        row = row | {"published": (published or {}).get(task)}
         details = []
         for name, part in row["factors"].items():
             accuracy = f" ({part['accuracy']:.0%})" if "accuracy" in part else ""
@@ -176,16 +173,6 @@ def table(results, published=None):
 
 def show(x):
     return "-" if x is None or math.isnan(x) else f"{x:.3f}"
-
-
-def published_row(row="random", trajectories="500"):
-    """{task: loss} of a row of the paper's heatmap.
-
-    Its backward dynamics asks another question in one draw of nine, and is left out.
-    """
-    with open(PUBLISHED, encoding="utf-8") as file:
-        doorkey = json.load(file)["doorkey"]
-    return dict(zip(doorkey["columns"], doorkey[trajectories][row]))
 
 
 def chosen_tasks(text, model_type, world="", trained="", context=10):
@@ -237,7 +224,7 @@ def main():
     asked = questions(trajectories, names, sequences, context, seed)
     checkpoint.check_asked(network, asked)
     results = losses(network, asked, limits(trajectories, asked, kind))
-    print(table(results, published_row() if dataset == "doorkey" else None))
+    print(table(results))
     if leaks(results):
         below = "More than 3 standard errors below the exact limit, so something leaks"
         print(f"{below}: {', '.join(leaks(results))}")

@@ -197,21 +197,23 @@ def assemble(lengths, states, actions, rewards, min_length, nan_is_unknown):
     text = f"to pad {len(lengths)} episodes to the longest, of {lengths.max()} steps,"
     configurator.check_memory(4 * columns * len(lengths) * int(lengths.max()), text)
     valid = np.arange(lengths.max()) < lengths[:, None]  # (N, L), in the order of the steps
-    values, known = {}, {}
+    values = {}
     for name, array in {**states, "action": actions, "rewards": rewards}.items():
         array = np.asarray(array)
         if nan_is_unknown and array.dtype.kind == "f" and name != "rewards":
             array, gone = blanked(array)
             if gone.any():
-                known[name] = np.zeros(valid.shape, dtype=bool)
-                known[name][valid] = ~gone[use]
+                values[f"{name}/known"] = np.zeros(valid.shape, dtype=bool)
+                values[f"{name}/known"][valid] = ~gone[use]
         array = typed(name, array, len(use))
         values[name] = np.zeros((*valid.shape, *array.shape[1:]), dtype=array.dtype)
         values[name][valid] = array[use]
     values["return_to_go"] = returns_to_go(values.pop("rewards"))
     groups = {"action": "ACTION", "return_to_go": "RETURN"}
-    factors = [factor(name, groups.get(name, "STATE"), values[name]) for name in values]
-    return Trajectories(factors, values, lengths=lengths, known=known)
+    factors = [
+        factor(name, groups.get(name, "STATE"), values[name]) for name in values if "/" not in name
+    ]
+    return Trajectories(factors, values, lengths=lengths)
 
 
 def blanked(array):

@@ -177,7 +177,7 @@ def fingerprint(dataset, *parts):
     """
     found = None if dataset in WORLDS else 0
     for part in parts if found is not None else ():
-        for array in (part.lengths, *part.values.values(), *part.known.values()):
+        for array in (part.lengths, *part.values.values()):
             some = array[:: 1 + array.size // data.LARGE]
             found = zlib.crc32(np.ascontiguousarray(some), found)
     return found
@@ -335,7 +335,7 @@ def describe(trajectories):
         array, valid = trajectories.values[f.name], trajectories.valid(f.name)
         size = f"{f.size} {'dimensions' if f.kind == 'continuous' else 'classes'}"
         lines.append(f"  {f.name:14s} {f.group:7s} {size:14s} {between(array[valid])}")
-        if f.name in trajectories.known:
+        if f"{f.name}/known" in trajectories.values:
             lines[-1] += f", known in {valid.sum()} steps"
         if f.group == "RETURN" and f.kind == "continuous":
             total = array[:, 0, 0].astype(np.float64)

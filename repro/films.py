@@ -28,7 +28,7 @@ def main():
     train = len(made) - 2 * worlds.tenth(made)
     film = (np.arange(len(made)) >= round(labelled * train)) & (np.arange(len(made)) < train)
     for f in (f for f in made.factors if f.group == "ACTION"):
-        made.known[f.name] = np.broadcast_to(~film[:, None], made.valid().shape).copy()
+        made.values[f"{f.name}/known"] = np.broadcast_to(~film[:, None], made.valid().shape).copy()
         made.values[f.name][film] = 0
     made.save(out)
     print(f"{worlds.describe(made)}\nsaved to {out}")

@@ -360,12 +360,12 @@ def test_an_episode_shorter_than_the_context_is_one_window_with_padding():
 
 def test_what_the_data_do_not_know_is_told_by_windows_files_and_subsets(tmp_path):
     made = small(4, 6)
-    made.known["speed"] = np.arange(24).reshape(4, 6) % 2 == 0
+    made.values["speed/known"] = np.arange(24).reshape(4, 6) % 2 == 0
     for path in (str(tmp_path / "some.npz"), str(tmp_path / "some")):
         made.save(path)
         loaded = data.Trajectories.load(path)[1:]
-        np.testing.assert_array_equal(loaded.known["speed"], made.known["speed"][1:])
-        np.testing.assert_array_equal(loaded.valid("speed"), made.known["speed"][1:])
+        np.testing.assert_array_equal(loaded.values["speed/known"], made.values["speed/known"][1:])
+        np.testing.assert_array_equal(loaded.valid("speed"), made.values["speed/known"][1:])
         assert loaded.valid("room").all()
     batch = draw(made, 50, 3)
     assert torch.equal(batch["speed/known"], batch["room"] % 2 == 0) and batch["room/known"].all()
@@ -373,8 +373,9 @@ def test_what_the_data_do_not_know_is_told_by_windows_files_and_subsets(tmp_path
 
 @pytest.mark.parametrize("known", [np.ones((4, 5), bool), np.ones((4, 6))])
 def test_what_is_known_has_the_shape_of_the_data(known):
-    with pytest.raises(ValueError, match="known of speed"):
-        replace(small(4, 6), known={"speed": known})
+    made = small(4, 6)
+    with pytest.raises(ValueError, match="speed/known is .*not bool .4, 6"):
+        replace(made, values=made.values | {"speed/known": known})
 
 
 # ---- statistics ----------------------------------------------------------------------------------
@@ -403,12 +404,15 @@ def test_actions_of_the_worlds_made_here_stay_as_they_are(toy_data):
 def test_statistics_are_of_what_is_known(toy_data):
     known = np.random.default_rng(0).random(toy_data.valid().shape) < 0.5
     plain = [replace(f, mean=(), std=(), step_std=()) for f in toy_data.factors]
-    made = replace(toy_data, factors=plain, known={"action": known})
+    values = toy_data.values | {"action/known": known}
+    made = replace(toy_data, factors=plain, values=values)
     there = toy_data.values["action"][known & toy_data.valid()].astype(float)
     found = data.normalise(made).factors[2]
     assert found.mean == pytest.approx(there.mean(axis=0), rel=1e-5)
     assert found.std == pytest.approx(there.std(axis=0), rel=1e-5)
-    nothing = data.normalise(replace(made, known={"action": known & False})).factors[2]
+    nothing = data.normalise(
+        replace(made, values=values | {"action/known": known & False})
+    ).factors[2]
     assert nothing.mean == (0, 0) and nothing.std == nothing.step_std == (1, 1)
 
 

@@ -578,7 +578,8 @@ def test_picture_shows_what_is_seen_predicted_and_neither():
 def test_no_task_sees_or_asks_what_is_padding_or_unknown(toy_data, generator):
     """And what stands there changes no output, no loss and no gradient."""
     known = np.random.default_rng(0).random(toy_data.valid().shape) < 0.7
-    made = replace(toy_data, known={"action": known}, lengths=np.maximum(2, toy_data.lengths - 7))
+    lengths, values = np.maximum(2, toy_data.lengths - 7), toy_data.values | {"action/known": known}
+    made = replace(toy_data, values=values, lengths=lengths)
     network = build(dict(dropout=0.0), made.factors)
     windows = made.tensors(), torch.as_tensor(made.lengths), 60, 5
     batch = data.sample_windows(*windows, generator)
