@@ -1,9 +1,10 @@
 """The study of locomotion in one file and one table, from the lines that locomotion.sh has made.
 
-    python repro/locomotion.py --study=locomotion_hopper
+    python repro/locomotion.py
 
-Writes repro/results/STUDY.json: of each row and mode the mean return over seeds, its standard error
-over seeds (of a single one, over its episodes), the score and the minutes; and the table, STUDY.md.
+Writes repro/results/locomotion.json: of each row and mode the mean return over seeds, its standard
+error over seeds (of a single one, over its episodes), the score, and the minutes of training; worlds
+other than Hopper under "worlds". And the tables, locomotion.md.
 """
 
 import json
@@ -18,7 +19,6 @@ import configurator
 import run
 
 # ---- settings ------------------------------------------------------------------------------------
-study = "locomotion_hopper"  # a results file
 results = "repro/results"  # the folder of the results files
 data = "out/locomotion_data"  # the folder of what make_locomotion.py has found
 # --------------------------------------------------------------------------------------------------
@@ -36,29 +36,27 @@ NAMES = {
 
 
 def main():
-    lines = run.read_results(f"{results}/{study}.jsonl")
-    if not lines:
-        raise ValueError(
-            f"{results}/{study}.jsonl has no line: bash repro/locomotion.sh makes some"
-        )
-    rows = {f"{row}, {mode}": cell for row, mode, cell in cells(lines)}
-    target = Path(results, f"{study}.json")
-    made = Path(data, study.replace("locomotion_", "") + ".json")
-    # the data are gone some day: what is known of them stays
-    old = json.loads(target.read_text(encoding="utf-8"))["data"] if target.exists() else {}
-    found = json.loads(made.read_text(encoding="utf-8")) if made.exists() else old
-    minutes = round(sum(sum(line["minutes"].values()) for line in lines), 1)
-    content = {
-        "data": found,
-        "rows": rows,
-        "minutes": minutes,
-        "command": "bash repro/locomotion.sh",
-    }
+    target = Path(results, "locomotion.json")
+    old = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {"worlds": {}}
+    old = old["worlds"] | {"hopper": old}
+    found, text, minutes = {}, "", 0.0
+    for path in sorted(Path(results).glob("locomotion_*.jsonl")):
+        name, lines = path.stem.removeprefix("locomotion_"), run.read_results(path)
+        made = Path(data, f"{name}.json")  # gone some day: what is known of the data stays
+        about = json.loads(made.read_text()) if made.exists() else old.get(name, {}).get("data", {})
+        rows = {f"{row}, {mode}": cell for row, mode, cell in cells(lines)}
+        found[name] = {"data": about, "rows": rows}
+        text += f"## {about.get('env', name)}\n\n{table(rows)}\n"
+        minutes += sum(sum(line["minutes"].values()) for line in lines)
+    if not found:
+        raise ValueError(f"{results} has no locomotion_*.jsonl: bash repro/locomotion.sh makes one")
+    content = found.pop("hopper", {"data": {}, "rows": {}}) | {"worlds": found}
+    content |= {"minutes": round(minutes, 1), "command": "bash repro/locomotion.sh"}
     with configurator.whole_file(target) as unfinished:
         Path(unfinished).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    with configurator.whole_file(Path(results, f"{study}.md")) as unfinished:
-        Path(unfinished).write_text(table(rows), encoding="utf-8")
-    print(table(rows))
+    with configurator.whole_file(target.with_suffix(".md")) as unfinished:
+        Path(unfinished).write_text(text, encoding="utf-8")
+    print(text)
 
 
 def cells(lines):

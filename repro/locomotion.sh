@@ -3,7 +3,10 @@
 # make_locomotion.py where they are not there yet, and results/locomotion.json.
 #
 #   bash repro/locomotion.sh                # Hopper-v5, 3 seeds
-#   WORLD=Walker2d-v5 NAME=walker SEEDS=0 TARGETS=1000,2000 bash repro/locomotion.sh
+#   WORLD=CartPole-v1 NAME=cartpole MAKE="--alive=0 --noise=2 --steps=40000 --record=40000" \
+#     TARGETS=100,300,500 SEEDS=0 ROWS="one bc" bash repro/locomotion.sh
+#   WORLD=HalfCheetah-v5 NAME=halfcheetah MAKE="--alive=0 --noise=0.03 --step_size=0.02 --steps=500000" \
+#     TARGETS=500,1500,2500 SEEDS=0 ROWS="one bc" bash repro/locomotion.sh
 #   LIST=1 bash repro/locomotion.sh         # print the lines, run nothing
 #   SMOKE=1 bash repro/locomotion.sh        # everything tiny, one seed, into out/smoke
 #
@@ -19,8 +22,8 @@ export MINARI_DATASETS_PATH=${MINARI_DATASETS_PATH:-$PWD/out/minari}
 
 if [ "${LIST:-0}" = 0 ] && [ ! -f "$DATA.npz" ]; then
   few=${TINY:+--steps=2000 --record=2000}
-  # shellcheck disable=SC2086  # $few is two words
-  python repro/make_locomotion.py --env="$WORLD" --name="$NAME" $few
+  # shellcheck disable=SC2086  # these are several words
+  python repro/make_locomotion.py --env="$WORLD" --name="$NAME" ${MAKE:-} $few
   python importing.py --source="minari:$NAME/replay-v0" --best=0.1 --out="${DATA}_best.npz"
   python importing.py --source="minari:$NAME/replay-v0" --out="$DATA.npz"
   python repro/films.py --source="$DATA.npz" --out="${DATA}_films.npz"
@@ -48,5 +51,5 @@ done
 
 run_all
 if [ "${LIST:-0}" = 1 ]; then exit 0; fi
-python repro/locomotion.py --study="$STUDY" --results="$RESULTS" || failed=1
+python repro/locomotion.py --results="$RESULTS" || failed=1
 exit "$failed"
