@@ -390,7 +390,7 @@ def known_only(mask, values, factors):
     """
     if not any(f"{f.name}/known" in values for f in factors):
         return mask
-    return {name: x & values[f"{name}/known"] for name, x in expand(mask, factors).items()}
+    return {name: x & values.get(f"{name}/known", x) for name, x in expand(mask, factors).items()}
 
 
 # --------------------------------------------------------------------------------------------------
