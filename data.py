@@ -276,12 +276,3 @@ def windows_at(values, lengths, episode, start, context):
         valid = timestep < lengths[episode, None]
         windows |= {f"{name}/known": windows.get(f"{name}/known", valid) & valid for name in names}
     return windows | {"timestep": timestep}
-
-
-def check_context(trajectories, context):
-    """Raise ValueError unless windows of `context` timesteps fit into the longest trajectory."""
-    longest = trajectories.valid().shape[1]
-    if not 1 <= context <= longest:
-        raise ValueError(
-            f"context={context} does not fit: the longest trajectory has {longest} timesteps"
-        )

@@ -62,9 +62,8 @@ def questions(trajectories, tasks, n, context, seed):
     """{task: (values, see, predict)} of n sequences per task, always the same for a seed.
 
     Every trajectory is used equally often; the windows of longer ones start at random. values:
-    {factor: (n, T)}. Raises ValueError if all trajectories are shorter than the context.
+    {factor: (n, T)}.
     """
-    data.check_context(trajectories, context)
     asked, tensors = {}, trajectories.tensors()
     lengths = torch.as_tensor(trajectories.lengths)
     episode = torch.arange(n) % len(lengths)  # (n,)
