@@ -25,13 +25,15 @@ data = "out/locomotion_data"  # the folder of what make_locomotion.py has found
 
 NAMES = {
     "one": "one set of weights, random masks too",
+    "one_short": "the same in a fifth of the time",
     "bc": "behavior cloning alone",
     "bc_best": "behavior cloning of the best tenth",
     "rc": "return-conditioned alone",
     "dt": "Decision-GPT, returns at every timestep",
+    "dt_actions": "the same, past actions seen",
     "nn": "feed-forward net, both questions",
-    "tenth": "one set, a tenth of the episodes",
-    "films": "one set, a tenth, and the rest as films",
+    "tenth": "one set (short) of a tenth of the episodes",
+    "films": "the same, and the rest as films",
 }
 
 

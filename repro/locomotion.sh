@@ -32,14 +32,16 @@ fi
 WHOLE="--dataset=$DATA.npz"
 EVERY="config/locomotion.py --env=$WORLD --rollouts=100 --sequences=500"
 BC="--task=behavior_cloning_states --modes=bc_states"
+DT="--model_type=dt --returns=all --embedding=norm --positions=learned"
 ASK="--target_return=$TARGETS --modes"
 for seed in $SEEDS; do
-  run one $WHOLE $ASK=bc_states,rc_states
+  run one $WHOLE --context=10 --batch_size=64 --max_iters=8000 $ASK=bc_states,rc_states
+  run one_short $WHOLE $ASK=bc_states,rc_states
   run bc $WHOLE $BC
   run bc_best --dataset="${DATA}_best.npz" $BC
   run rc $WHOLE --task=reward_conditioned_states $ASK=rc_states
-  run dt $WHOLE --model_type=dt --task=dt_rc --returns=all --eval_tasks=dt_rc --embedding=norm \
-    --positions=learned $ASK=rc_all
+  run dt $WHOLE $DT --task=dt_rc_states --eval_tasks=dt_rc_states $ASK=rc_all_states
+  run dt_actions $WHOLE $DT --task=dt_rc --eval_tasks=dt_rc $ASK=rc_all
   run nn $WHOLE --model_type=nn --n_embd=512 $ASK=bc_states,rc_states \
     --task=behavior_cloning_states+reward_conditioned_states
 done
