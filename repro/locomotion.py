@@ -87,19 +87,23 @@ def cells(lines):
 
 
 def table(rows):
-    """The rows as a table in Markdown."""
-    lines = [
-        "| trained on | asked for | return | score | seeds | minutes |",
-        "|---|---|---|---|---|---|",
-    ]
+    """The rows as a table in Markdown: what each earns cloning, and asked for each return."""
+    found = {}
     for name, cell in rows.items():
         row, mode = name.split(", ", 1)
-        kind, _, target = mode.partition(", asked for ")
-        asked = target or ("nothing: cloning" if kind.startswith("bc") else kind)
-        earned = f"{cell['return']:.0f} ± {cell['sem'] or 0:.0f}"
-        score = "" if cell["score"] is None else f"{cell['score']:.1f}"
-        words = NAMES.get(row, row), asked, earned, score, cell["seeds"], cell["minutes"]
-        lines.append(f"| {' | '.join(map(str, words))} |")
+        target = mode.partition(", asked for ")[2]
+        found.setdefault(row, {})[target or "cloning"] = cell
+    asked = dict.fromkeys(target for cells in found.values() for target in cells)
+    asked = [x for x in asked if x == "cloning"] + [x for x in asked if x != "cloning"]
+    heads = ["trained on", *asked, "score, at best", "seeds", "minutes"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row, several in found.items():
+        parts = [several.get(target) for target in asked]
+        parts = [f"{x['return']:,.0f} ± {x['sem'] or 0:,.0f}" if x else "" for x in parts]
+        scores = [cell["score"] for cell in several.values() if cell["score"] is not None]
+        cell = next(iter(several.values()))
+        parts += [f"{max(scores):.1f}" if scores else "", cell["seeds"], cell["minutes"]]
+        lines.append(f"| {' | '.join(map(str, [NAMES.get(row, row), *parts]))} |")
     return "\n".join(lines) + "\n"
 
 

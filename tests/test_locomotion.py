@@ -69,4 +69,4 @@ def test_the_table_has_mean_and_spread_over_seeds(tmp_path, monkeypatch):
     two, one = (found["rows"][f"{row}, rc_states, asked for 30"] for row in ("one", "dt"))
     assert two == {"return": 12.0, "sem": 2.0, "score": 1.2, "seeds": 2, "minutes": 1.5}
     assert one["sem"] == 2.0 and one["seeds"] == 1
-    assert "12 ± 2 | 1.2 | 2 | 1.5" in (tmp_path / "locomotion.md").read_text()
+    assert "| 12 ± 2 | 1.2 | 2 | 1.5 |" in (tmp_path / "locomotion.md").read_text()
