@@ -21,7 +21,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from data import Factor, check_context
+from data import Factor
 from masks import expand
 from model import ModelConfig, build
 
@@ -144,6 +144,15 @@ def check_fit(network, trajectories, dataset):
     if network.config.positions == "timestep" and longest > most:
         counts = f"positions='timestep' counts to max_timestep={most}"
         raise ValueError(f"{counts}, and {dataset} has trajectories of {longest} timesteps")
+
+
+def check_context(trajectories, context):
+    """Raise ValueError unless windows of `context` timesteps fit into the longest trajectory."""
+    longest = trajectories.valid().shape[1]
+    if not 1 <= context <= longest:
+        raise ValueError(
+            f"context={context} does not fit: the longest trajectory has {longest} timesteps"
+        )
 
 
 def check_asked(network, asked):

@@ -55,7 +55,9 @@ class Trajectories:
     """N trajectories of (at most) L timesteps.
 
     factors: list of Factor, in the order in which the model sees them.
-    values: {factor: (N, L) int64 if categorical, (N, L, k) float32 if continuous}.
+    values: {factor: (N, L) int64 if categorical, (N, L, k) float32 if continuous}. Where some of a
+    factor are unknown, such as the actions of a film, "NAME/known" is (N, L) bool: they are never
+    seen, and never counted.
     world: the name of the world that made them ("doorkey", "maze2d-medium", ...), or "".
     lengths: (N,) int64, timesteps of each trajectory; what follows is padding, never sampled.
     extras: arrays of N rows that belong to no timestep (e.g. a start velocity).
@@ -87,6 +89,9 @@ class Trajectories:
         for name, array in self.extras.items():
             if len(array) != N:
                 raise ValueError(f"extras {name} has {len(array)} rows, not {N}")
+        for name, array in self.values.items():
+            if name.endswith("/known") and (array.shape != (N, L) or array.dtype != bool):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, not bool {N, L}")
 
     def __len__(self):
         return len(self.lengths)
@@ -97,15 +102,14 @@ class Trajectories:
         extras = {name: array[rows] for name, array in self.extras.items()}
         return replace(self, values=values, lengths=self.lengths[rows], extras=extras)
 
-    def valid(self):
-        """(N, L) bool: the entries that are not padding."""
+    def valid(self, name=None):
+        """(N, L) bool: the entries that are not padding; of a factor, those that are known."""
         L = self.values[self.factors[0].name].shape[1]
-        return np.arange(L) < self.lengths[:, None]
+        return (np.arange(L) < self.lengths[:, None]) & self.values.get(f"{name}/known", True)
 
     def tensors(self, device="cpu"):
-        """{factor: tensor} on `device`, without a copy on the CPU."""
-        arrays = {factor.name: self.values[factor.name] for factor in self.factors}
-        return {name: torch.as_tensor(array, device=device) for name, array in arrays.items()}
+        """The values as tensors on `device`, without a copy on the CPU."""
+        return {name: torch.as_tensor(x, device=device) for name, x in self.values.items()}
 
     def save(self, path):
         """Write one .npz, or a folder of .npy files if the path does not end in .npz.
@@ -142,6 +146,8 @@ class Trajectories:
             header = json.loads(str(arrays.pop("header")))
             factors = [Factor.from_plain(plain) for plain in header["factors"]]
             values = {factor.name: typed(factor, arrays) for factor in factors}
+            known = [f"{name}/known" for name in values if f"values/{name}/known" in arrays]
+            values |= {name: arrays[f"values/{name}"] for name in known}
             extras = [name for name in arrays if name.startswith("extras/")]
             extras = {name.removeprefix("extras/"): arrays[name] for name in extras}
             return Trajectories(factors, values, header["world"], arrays["lengths"], extras)
@@ -205,21 +211,22 @@ def check(factor, array, N, L):
 
 
 def normalise(trajectories):
-    """The same trajectories, with the statistics of continuous states and returns in the factors.
+    """The same trajectories, with the statistics of continuous factors in them.
 
-    Actions keep mean 0 and standard deviation 1: they live in [-1, 1], and their errors stay
-    readable in raw units. Of very large data, evenly spaced trajectories stand for all.
+    Only what is known counts. Actions of the worlds made here keep mean 0 and standard deviation 1:
+    they live in [-1, 1]. Of very large data, evenly spaced trajectories stand for all.
     """
     factors = []
     for factor in trajectories.factors:
         if factor.kind == "continuous" and not factor.std:
             some = trajectories[:: 1 + trajectories.values[factor.name].size // LARGE]
-            values, valid = some.values[factor.name], some.valid()
+            values, valid = some.values[factor.name], some.valid(factor.name)
             mean, std, step_std = np.zeros(factor.size), np.ones(factor.size), np.ones(factor.size)
-            if factor.group != "ACTION":
-                scale = np.abs(values[valid]).max(axis=0)
+            if factor.group != "ACTION" or not trajectories.world:
+                scale = np.abs(values[valid]).max(axis=0, initial=0)
                 mean, std = moments(values[valid], scale)
-                _, step_std = moments(np.diff(values, axis=1)[valid[:, 1:]], scale)
+                steps = np.diff(values, axis=1)[valid[:, 1:] & valid[:, :-1]]
+                _, step_std = moments(steps, scale)
             mean, std, step_std = (tuple(x.tolist()) for x in (mean, std, step_std))
             factor = replace(factor, mean=mean, std=std, step_std=step_std)
         factors.append(factor)
@@ -240,40 +247,42 @@ def moments(x, scale):
 class Windows:
     """All windows of `context` consecutive timesteps, to draw from with equal probability.
 
-    trajectories: Trajectories of at least `context` timesteps each.
+    A trajectory that is shorter has one, with padding at its end.
     """
 
     def __init__(self, trajectories, context, device="cpu"):
         values, self.context = trajectories.tensors(device), context
-        lengths = torch.as_tensor(trajectories.lengths, device=device)  # (N,)
-        self.L = trajectories.values[trajectories.factors[0].name].shape[1]
+        self.names = [factor.name for factor in trajectories.factors]
+        self.L = values[self.names[0]].shape[1]
         self.flat = {name: array.flatten(0, 1) for name, array in values.items()}  # (N * L, ...)
-        self.room = lengths - context + 1  # (N,) the number of windows in each trajectory
+        self.lengths = torch.as_tensor(trajectories.lengths, device=device)  # (N,)
+        self.room = (self.lengths - context + 1).clamp(min=1)  # (N,) the windows of each trajectory
         self.last = self.room.cumsum(0)  # windows are numbered through all trajectories
-        self.count = int(self.last[-1])  # here, and once: who asks a GPU for a number waits for it
+        # These here, and once: who asks a GPU for a number waits for it.
+        self.count = int(self.last[-1])
+        self.all_known = len(values) == len(self.names) and trajectories.lengths.min() >= context
 
     def draw(self, batch_size, generator):
-        """{name: (B, T) or (B, T, k)} and, as "timestep", each entry's index in its trajectory.
-
-        generator: torch.Generator on the same device.
-        """
+        """at() of windows drawn by a torch.Generator on the same device."""
         options = {"generator": generator, "device": self.last.device}
         window = torch.randint(self.count, (batch_size,), **options)  # (B,)
         episode = torch.searchsorted(self.last, window, right=True)  # (B,) whose window it is
         # The start gets a draw of its own: where every window is a whole trajectory, as in DoorKey,
         # these are the draws that all committed results were made with.
         uniform = torch.rand(batch_size, dtype=torch.float64, **options)
-        start = (uniform * self.room[episode]).long()
-        timestep = start[:, None] + torch.arange(self.context, device=window.device)  # (B, T)
+        return self.at(episode, (uniform * self.room[episode]).long())
+
+    def at(self, episode, start):
+        """{name: (B, T) or (B, T, k)} from `start` (B,) on, of the trajectories `episode` (B,).
+
+        "timestep": each entry's index in its trajectory. "NAME/known", (B, T) bool of each factor:
+        what is neither padding nor unknown, if any of this is there. See masks.known_only().
+        """
+        timestep = start[:, None] + torch.arange(self.context, device=start.device)  # (B, T)
         rows = episode[:, None] * self.L + timestep  # (B, T) into the flattened (N * L, ...)
         windows = {name: array[rows] for name, array in self.flat.items()}
+        if not self.all_known:
+            valid = timestep < self.lengths[episode, None]
+            known = {f"{name}/known": valid for name in self.names}
+            windows |= {name: windows.get(name, valid) & valid for name in known}
         return windows | {"timestep": timestep}
-
-
-def check_context(trajectories, context):
-    """Raise ValueError unless every trajectory has at least `context` timesteps."""
-    shortest = int(trajectories.lengths.min())
-    if not 1 <= context <= shortest:
-        raise ValueError(
-            f"context={context} does not fit: the shortest trajectory has {shortest} timesteps"
-        )

@@ -37,8 +37,6 @@ out = ""  # the file to write the results to; empty: eval.json in out_dir
 
 CHUNK = 250  # sequences that answer() computes at a time: more would not stay in a CPU's cache
 VALIDATION_SEED = 999  # of the masks of validation during training
-HERE = os.path.dirname(os.path.abspath(__file__))
-PUBLISHED = os.path.join(HERE, "repro", "published.json")  # the paper's numbers
 ORDER = (*masks.EIGHT, "behavior_cloning_states", "reward_conditioned_states")
 PLACE = {task: place for place, task in enumerate(ORDER)}  # added to the seed; others have 8
 
@@ -65,27 +63,24 @@ def questions(trajectories, tasks, n, context, seed):
     """{task: (values, see, predict)} of n sequences per task, by its name and the seed alone.
 
     Every trajectory is used equally often; the windows of longer ones start at random. values:
-    {factor: (n, T)}. Raises ValueError if a trajectory is shorter than the context.
+    {factor: (n, T)}.
     """
-    data.check_context(trajectories, context)
-    asked, tensors = {}, trajectories.tensors()
-    lengths = torch.as_tensor(trajectories.lengths)
-    episode = torch.arange(n) % len(lengths)  # (n,)
+    asked, windows = {}, data.Windows(trajectories, context)
+    episode = torch.arange(n) % len(trajectories)  # (n,)
     for task in tasks:
         generator = torch.Generator().manual_seed(seed + PLACE.get(task, len(masks.EIGHT)))
         uniform = torch.rand(n, dtype=torch.float64, generator=generator)
-        start = (uniform * (lengths[episode] - context + 1)).long()
-        timestep = start[:, None] + torch.arange(context)  # (n, T)
-        values = {name: tensor[episode[:, None], timestep] for name, tensor in tensors.items()}
-        see, predict = masks.draw(task, n, context, generator, balanced=True)
-        asked[task] = values | {"timestep": timestep}, see, predict
+        values = windows.at(episode, (uniform * windows.room[episode]).long())
+        pair = masks.draw(task, n, context, generator, balanced=True)
+        asked[task] = values, *(masks.known_only(x, values, trajectories.factors) for x in pair)
     return asked
 
 
 def limits(trajectories, asked, model_type="unimask"):
     """{task: {factor: (n, T) nats}}: the loss of the exact posterior at every entry.
 
-    None for a world without one, and for windows of longer trajectories: those have another prior.
+    None for a world without one, for windows of longer trajectories, which have another prior, and
+    where something is unknown.
     Also for a task that shows what it asks for, or asks a causal model ("dt") several times in a
     window, each time given something else.
     """
@@ -94,7 +89,7 @@ def limits(trajectories, asked, model_type="unimask"):
         return None
     found = {}
     for task, (_, see, predict) in asked.items():
-        if see.shape[1] != trajectories.lengths.max():
+        if isinstance(see, dict) or see.shape[1] != trajectories.lengths.max():
             return None
         several = (predict.any(-1).sum(1) > 1).any()
         unknown = (see & predict).any() or (model_type == "dt" and several)
@@ -159,13 +154,12 @@ def leaks(results):
     return [task for task, row in rows.items() if row["gap"] < -3 * row["gap_se"]]
 
 
-def table(results, published=None):
-    """The results as lines of text, beside a published row {task: loss} if there is one."""
-    columns = ["loss", "limit", "gap"] + (["published"] if published else [])
+def table(results):
+    """The results as lines of text."""
+    columns = ["loss", "limit", "gap"]
     width = max(len(task) for task in ["task", *results])
     lines = ["task".ljust(width) + "".join(column.rjust(11) for column in columns)]
     for task, row in results.items():
-        row = row | {"published": (published or {}).get(task)}
         details = []
         for name, part in row["factors"].items():
             accuracy = f" ({part['accuracy']:.0%})" if "accuracy" in part else ""
@@ -177,16 +171,6 @@ def table(results, published=None):
 
 def show(x):
     return "-" if x is None or math.isnan(x) else f"{x:.3f}"
-
-
-def published_row(row="random", trajectories="500"):
-    """{task: loss} of a row of the paper's heatmap.
-
-    Its backward dynamics asks another question in one draw of nine, and is left out.
-    """
-    with open(PUBLISHED, encoding="utf-8") as file:
-        doorkey = json.load(file)["doorkey"]
-    return dict(zip(doorkey["columns"], doorkey[trajectories][row]))
 
 
 def chosen_tasks(text, model_type, world="", trained="", context=10):
@@ -238,7 +222,7 @@ def main():
     asked = questions(trajectories, names, sequences, context, seed)
     checkpoint.check_asked(network, asked)
     results = losses(network, asked, limits(trajectories, asked, kind))
-    print(table(results, published_row() if dataset == "doorkey" else None))
+    print(table(results))
     if leaks(results):
         below = "More than 3 standard errors below the exact limit, so something leaks"
         print(f"{below}: {', '.join(leaks(results))}")

@@ -1,7 +1,7 @@
 """Episodes as a moving picture: a model plays a few, side by side, each with its return so far.
 
     python film.py --out_dir=out/minigrid_dream --mode=best
-    python film.py --out_dir=out/d4rl_hopper --env=Hopper-v5 --mode=rc --out=out/hopper.gif
+    python film.py --out_dir=out/locomotion --env=Hopper-v5 --mode=rc --out=out/hopper.gif
 
 It draws DoorKey, Maze2D, and any Gymnasium environment that renders. Actions are the most probable
 ones. Before this: rollout.py, which has the modes, and plot.py.

@@ -3,9 +3,10 @@
     python importing.py --source=hopper_medium-v2.hdf5 --min_length=10 --out=out/hopper.npz
     python importing.py --source=minari:mujoco/hopper/medium-v0 --out=out/hopper.npz
     python importing.py --source=mine.npz --out=out/mine      # arrays: see read_arrays()
+    python importing.py --source=films.npz --nan_is_unknown=True --out=out/films.npz
 
 HDF5 needs `pip install h5py`, Minari `pip install minari h5py`.
-Read next: config/d4rl_hopper.py, which trains on such a file. Before this: data.py.
+Read next: config/locomotion.py, which trains on such a file. Before this: data.py.
 """
 
 import configurator  # first of all: Ctrl-C is one line from there on
@@ -25,6 +26,11 @@ from data import Factor, Trajectories, read_npz
 # ---- settings ------------------------------------------------------------------------------------
 source = ""  # a .hdf5 (.h5) or .npz file, or minari:ID
 min_length = 1  # leave out episodes of fewer steps
+best = 1.0  # the share of the episodes to keep: those of the highest returns
+# NaN stands for what nobody knows, such as the actions of a film. Otherwise it is refused.
+nan_is_unknown = False
+# The episodes, always alike: the last ones validate, and those of a learner would be its best.
+shuffle = True
 out = ""  # a .npz, or a folder for data larger than memory: training then reads what it needs of it
 # --------------------------------------------------------------------------------------------------
 
@@ -40,13 +46,19 @@ def main():
     if os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
         raise ValueError(f"out={out} is the source itself, which would be lost")
     configurator.check_writable(out)
-    imported = read(source, min_length)
+    configurator.check(globals(), {"best": (1e-9, 1.0000001)})
+    imported = read(source, min_length, nan_is_unknown)
+    if best < 1:
+        earned = imported.values["return_to_go"][:, 0, 0]
+        kept = math.ceil(best * len(earned))
+        imported = imported[np.sort(np.argsort(-earned, kind="stable")[:kept])]
+    if shuffle:
+        imported = imported[np.random.default_rng(0).permutation(len(imported))]
     imported.save(out)
-    print(worlds.describe(imported), f"\nsaved to {out}")
-    print(f"train with --context={imported.lengths.min()} at most, or leave out short episodes")
+    print(worlds.describe(imported), f"\nsaved to {out}{references(source)}")
 
 
-def read(source, min_length=1):
+def read(source, min_length=1, nan_is_unknown=False):
     """Trajectories from `source`. Episodes of fewer than min_length steps are left out.
 
     Factors: the states by name ("observation", where the source has no names), `action`, and
@@ -63,7 +75,7 @@ def read(source, min_length=1):
         raise ValueError(f"there is no file {source}")
     try:
         with warnings.catch_warnings(action="ignore"):  # what is wrong is said here
-            return assemble(*READERS[kind](source), min_length)
+            return assemble(*READERS[kind](source), min_length, nan_is_unknown)
     except ImportError as error:
         install = f"pip install {error.name or 'h5py'}"
         raise ValueError(f"install what reads {source} with `{install}` ({error})") from None
@@ -152,11 +164,22 @@ def read_minari(source):
     return np.array(lengths, np.int64), states, np.concatenate(actions), np.concatenate(rewards)
 
 
+def references(source):
+    """The returns that score 0 and 100 as rollout.py takes them, if a Minari data set names them."""
+    if not source.startswith("minari:"):
+        return ""
+    import minari
+
+    known = minari.load_dataset(source.removeprefix("minari:")).storage.metadata
+    low, high = (known.get(f"ref_{end}_score") for end in ("min", "max"))
+    return "" if None in (low, high) else f"; score with --ref_min={low:g} --ref_max={high:g}"
+
+
 READERS = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_arrays, "minari": read_minari}
 
 
 # ---- from arrays to trajectories -----------------------------------------------------------------
-def assemble(lengths, states, actions, rewards, min_length):
+def assemble(lengths, states, actions, rewards, min_length, nan_is_unknown):
     """Trajectories from what a reader returns, one array at a time."""
     if not states:
         raise ValueError("it has no state (observations, say)")
@@ -174,18 +197,33 @@ def assemble(lengths, states, actions, rewards, min_length):
     valid = np.arange(lengths.max()) < lengths[:, None]  # (N, L), in the order of the steps
     values = {}
     for name, array in {**states, "action": actions, "rewards": rewards}.items():
+        array = np.asarray(array)
+        if nan_is_unknown and array.dtype.kind == "f" and name != "rewards":
+            array, gone = blanked(array)
+            if gone.any():
+                values[f"{name}/known"] = np.zeros(valid.shape, dtype=bool)
+                values[f"{name}/known"][valid] = ~gone[use]
         array = typed(name, array, len(use))
         values[name] = np.zeros((*valid.shape, *array.shape[1:]), dtype=array.dtype)
         values[name][valid] = array[use]
     values["return_to_go"] = returns_to_go(values.pop("rewards"))
     groups = {"action": "ACTION", "return_to_go": "RETURN"}
-    factors = [factor(name, groups.get(name, "STATE"), values[name]) for name in values]
+    factors = [
+        factor(name, groups.get(name, "STATE"), values[name]) for name in values if "/" not in name
+    ]
     return Trajectories(factors, values, lengths=lengths)
+
+
+def blanked(array):
+    """(steps,) or (steps, k) with 0 wherever a step has a NaN, and (steps,) bool: which steps."""
+    gone = np.isnan(array).reshape(len(array), -1).any(axis=1)
+    array = array.copy()
+    array[gone] = 0
+    return array, gone
 
 
 def typed(name, array, steps):
     """An array as (steps,) int64 or (steps, k) float32 (rewards: (steps,) float64)."""
-    array = np.asarray(array)
     fits = array.ndim in (1, 2) and len(array) == steps
     fits = fits and (name != "rewards" or array.size == steps)
     if array.dtype.kind not in "biuf" or not fits:

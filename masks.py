@@ -395,6 +395,16 @@ def hide_factors(see, predict, factors, probability, generator):
     return keep, predict
 
 
+def known_only(mask, values, factors):
+    """A mask without padding and what the data do not know: nobody sees it, and it never counts.
+
+    values: of data.Windows, which says so where there is any; else the mask is returned as is.
+    """
+    if not any(f"{f.name}/known" in values for f in factors):
+        return mask
+    return {name: x & values.get(f"{name}/known", x) for name, x in expand(mask, factors).items()}
+
+
 # --------------------------------------------------------------------------------------------------
 # What a task asks of a model: found out by drawing it, so a new task need not say it
 
@@ -442,12 +452,13 @@ def check(model_type, task, T=10):
 
 
 def wanted_timestep(task, predict):
-    """(B,) the one timestep that each sequence predicts; None if the task predicts several."""
-    if isinstance(predict, dict):
+    """(B,) the one timestep that each sequence predicts; None if any predicts several."""
+    finer = isinstance(predict, dict)
+    asked = (torch.stack(list(predict.values()), -1) if finer else predict).any(-1)  # (B, T)
+    several = not all(traits(name, asked.shape[-1]).one_timestep for name in parse(task))
+    if several or (finer and (asked.sum(dim=1) > 1).any()):
         return None
-    if not all(traits(name, predict.shape[-2]).one_timestep for name in parse(task)):
-        return None
-    return predict.any(dim=-1).byte().argmax(dim=-1)
+    return asked.byte().argmax(dim=-1)
 
 
 def picture(see, predict):

@@ -430,8 +430,8 @@ def entry_losses(network, outputs, values, at=None):
     """{factor: (B, T), or (B, 1) with `at`} loss of every entry that the model predicts.
 
     Cross-entropy in nats; or the error of the head, averaged over dimensions: squared, absolute, or
-    the Gaussian's negative log-likelihood. Errors of continuous states are in units of their
-    standard deviation, those of actions in raw units.
+    the Gaussian's negative log-likelihood. Errors are in units of a factor's standard deviation,
+    which is 1 for the actions of the worlds made here.
     """
     losses, head = {}, network.config.head
     for f in network.predicted:

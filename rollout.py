@@ -40,6 +40,9 @@ modes = "bc,bc_states"  # what is asked for: MODES, described above
 # To ask for in the modes rc and rc_all: "2,4", or "x0.8" times that of the nearest training start.
 target_return = "x1.2"
 quantile = 0.99  # mode best asks for the return that, so it thinks, is exceeded in 1 of 100 cases
+# Returns that score 0 and 100, e.g. of a random policy and an expert; None: as D4RL, where it has them
+ref_min = None
+ref_max = None
 candidates = 16  # mode plan draws so many completions at each step, K
 sampled = True  # draw classes from the model's probabilities; False: always the most probable one
 env = None  # a Gymnasium environment to play in, e.g. "Hopper-v5"; None: the data's own world
@@ -50,6 +53,8 @@ threads = 1  # CPU threads (0: torch's choice)
 MODES = [f"{asked}{seen}" for asked in ("bc", "rc", "rc_all", "best", "plan", "goal", "waypoint")
          for seen in ("", "_states")]  # fmt: skip
 AHEAD = ("goal", "waypoint")  # what is shown of the future there is a condition
+# Returns of D4RL's random policies and experts, which score 0 and 100 (Fu et al. 2020).
+D4RL = {"Hopper": (-20.27, 3234.3), "HalfCheetah": (-280.18, 12135.0), "Walker2d": (1.63, 4592.3)}
 SELECTION_SEED = 2_000_000  # of the episodes by which checkpoints are chosen during training
 ROLLOUT_SEED = 3_000_000  # of the episodes that are reported
 
@@ -312,6 +317,36 @@ def measure(network, dataset, train, episodes, seed, modes=("bc",), target=(1.2,
     return results
 
 
+def measured(network, dataset, game, modes, targets, **options):
+    """(label, measure()) of each mode; of those that ask for a return, for each of parse_targets().
+
+    game: (train, episodes, seed), as measure() takes them, and the options.
+    """
+    for mode in modes:
+        several = mode.startswith("rc") and len(targets) > 1
+        for text, target in list(targets.items())[: None if several else 1]:
+            label = f"{mode}, asked for {text}" if several else mode
+            yield label, measure(network, dataset, *game, [mode], target, **options)[mode]
+
+
+def score(earned, env_id, low=None, high=None):
+    """{"score": {mean, sem}} of a return {mean, sem}: 0 at the reference `low`, 100 at `high`.
+
+    Without them D4RL's, of any version of an environment that it knows; {} where it knows none.
+    Raises ValueError unless both are numbers, the second the higher one.
+    """
+    if low is None and high is None:
+        low, high = D4RL.get(str(env_id).rpartition("-")[0], (None, None))
+    if low is None and high is None:
+        return {}
+    numbers = [x for x in (low, high) if isinstance(x, int | float) and math.isfinite(x)]
+    if len(numbers) < 2 or low >= high:
+        raise ValueError(f"ref_min={low!r} and ref_max={high!r} must be two numbers, min below max")
+    scale = 100 / (high - low)
+    error = None if earned["sem"] is None else earned["sem"] * scale
+    return {"score": {"mean": (earned["mean"] - low) * scale, "sem": error}}
+
+
 def parse_modes(text):
     """The modes of a comma-separated string. Raises ValueError for one that there is not."""
     for mode in text.split(","):
@@ -334,6 +369,7 @@ def main():
     ranges = dict.fromkeys(("episodes", "candidates"), (1, math.inf))
     configurator.check(globals(), ranges | {"threads": (0, 1025), "quantile": (0, 1)})
     asked, targets = parse_modes(modes), parse_targets(target_return)
+    score({"mean": 0.0, "sem": None}, env, ref_min, ref_max)  # refused before anything is played
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
     check_modes(asked, network.config)
@@ -345,18 +381,13 @@ def main():
     options = dict(env_id=env, sampled=sampled, quantile=quantile, candidates=candidates)
     if any(mode.startswith(AHEAD) for mode in asked):
         options["demos"] = worlds.evaluation_set(*source, "test")
+    game = train, episodes, ROLLOUT_SEED
     played = {}
-    for mode in asked:
-        for text, target in targets.items():
-            several = mode.startswith("rc") and len(targets) > 1
-            label = f"{mode}, asked for {text}" if several else mode
-            if label in played:  # a mode that asks for no target
-                continue
-            game = train, episodes, ROLLOUT_SEED, [mode], target
-            row = played[label] = measure(network, trained["dataset"], *game, **options)[mode]
-            cells = {name: [evaluate.show(x[part]) for part in x] for name, x in row.items()}
-            parts = [f"{name} {' +- '.join(cell)}" for name, cell in cells.items()]
-            print(f"{label:10s} {', '.join(parts)}")
+    for label, row in measured(network, trained["dataset"], game, asked, targets, **options):
+        played[label] = row | score(row["return"], env, ref_min, ref_max)
+        cells = {k: [evaluate.show(x) for x in part.values()] for k, part in played[label].items()}
+        parts = [f"{name} {' +- '.join(cell)}" for name, cell in cells.items()]
+        print(f"{label:10s} {', '.join(parts)}")
     evaluate.save_json(os.path.join(out_dir, "rollouts.json"), played)
 
 

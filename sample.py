@@ -85,11 +85,14 @@ def query(values, factors, see="", predict="", task="", given="", generator=None
         wanted[name][:, t] = True
     for (name, t), value in parse(given, factors, T, with_values=True).items():
         values[name][:, t], shown[name][:, t] = torch.tensor(value), True
+        if f"{name}/known" in values:
+            values[f"{name}/known"][:, t] = True
     if task:
         drawn = masks.draw(task, B, T, generator or torch.Generator().manual_seed(0))
         task_see, task_predict = (masks.expand(mask, factors) for mask in drawn)
         shown = {name: shown[name] | task_see[name] for name in shown}
         wanted = wanted if predict else task_predict
+    shown = masks.known_only(shown, values, factors)  # the data do not know all that may be asked
     if not predict and not task:
         for f in predicted or [f for f in factors if f.group != "RETURN"]:
             wanted[f.name] = ~shown[f.name]
@@ -335,9 +338,9 @@ def one_window(trajectories, context):
     """The window that the settings name: {factor: (1, T) or (1, T, k) tensor}, and "timestep"."""
     configurator.check(globals(), {"trajectory": (-len(trajectories), len(trajectories))})
     one = trajectories[[trajectory]]
-    configurator.check(globals(), {"start": (0, one.lengths[0] - context + 1)})
-    window = {name: x[:, start : start + context] for name, x in one.tensors().items()}
-    return window | {"timestep": start + torch.arange(context)[None]}
+    configurator.check(globals(), {"start": (0, max(1, one.lengths[0] - context + 1))})
+    zero = torch.zeros(1, dtype=torch.long)
+    return data.Windows(one, context).at(zero, zero + start)
 
 
 def exact_posterior(facts, trajectories, asked):

@@ -262,7 +262,7 @@ def get_batch(it):
     see, predict = masks.draw(asked, batch_size, context, generator, by_turns, returns)
     if factor_hiding:
         see, predict = masks.hide_factors(see, predict, factors, factor_hiding, generator)
-    return batch, see, predict
+    return batch, *(masks.known_only(mask, batch, factors) for mask in (see, predict))
 
 
 def lr_at(it):

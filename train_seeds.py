@@ -134,7 +134,8 @@ class Together:
         batch, see, predict = self.batches(it)  # {factor: (S, B, T)}, (S, B, T, 3) each
         asked = first.turns[it % len(first.turns)]
         shares = torch.vmap(lambda mask: masks.shares(asked, mask, self.network.factors))(predict)
-        at = masks.wanted_timestep(asked, predict)  # (S, B), or None for all
+        finer = isinstance(predict, dict)
+        at = None if finer else masks.wanted_timestep(asked, predict)  # (S, B), or None for all
         more = () if at is None else (at,)  # vmap takes tensors only
         weights = [x.detach().requires_grad_() for x in self.state["weights"]]
         losses = self.losses(weights, batch, see, shares, *more)  # (S,)

@@ -139,8 +139,9 @@ def train_and_validation(dataset, num_trajectories, seed):
         held_out = tenth(everything)
         left = len(everything) - 2 * held_out
     if left < max(num_trajectories, 1):
-        text = f"{dataset} has {len(everything)} trajectories, {left} beside those for validation"
-        raise ValueError(f"{text} and test: not {num_trajectories}")
+        text = f"{dataset} has {len(everything)} trajectories, {max(0, left)} beside those for"
+        needed = num_trajectories or "at least 3, to have one of each"
+        raise ValueError(f"{text} validation and test: not {needed}")
     return data.normalise(everything[: num_trajectories or left]), everything[-held_out:]
 
 
@@ -331,14 +332,16 @@ def stage(dataset, env_id, n, seed, factors, render=False):
 
 def describe(trajectories):
     """A few lines on what a data set holds: counts, lengths, the range of each factor, returns."""
-    lengths, valid = trajectories.lengths, trajectories.valid()
+    lengths = trajectories.lengths
     steps = f"{lengths.min()} to {lengths.max()} steps, {lengths.sum()} in all"
     lines = [f"{len(trajectories)} trajectories of {steps}"]
-    between = lambda x: f"from {x.min():.4g} to {x.max():.4g}"
+    between = lambda x: f"from {x.min():.4g} to {x.max():.4g}" if x.size else "unknown"
     for f in trajectories.factors:
-        array = trajectories.values[f.name]
+        array, valid = trajectories.values[f.name], trajectories.valid(f.name)
         size = f"{f.size} {'dimensions' if f.kind == 'continuous' else 'classes'}"
         lines.append(f"  {f.name:14s} {f.group:7s} {size:14s} {between(array[valid])}")
+        if f"{f.name}/known" in trajectories.values:
+            lines[-1] += f", known in {valid.sum()} steps"
         if f.group == "RETURN" and f.kind == "continuous":
             total = array[:, 0, 0].astype(np.float64)
             lines.append(f"  return: {total.mean():.4g} on average, {between(total)}")

@@ -4,7 +4,8 @@
 
 Every model of a study is asked the same questions, whatever it can do: 5,000 per task, on test
 trajectories (DoorKey: 1,000 of another data seed). In the maze its best checkpoint and its last one
-play episodes that training never played, the same for all models of a seed.
+play episodes that training never played, the same for all models of a seed. So does the best in an
+environment of Gymnasium, if one is named.
 Writes out_dir/measured.json, which run.py adds to the results. Read next: figures.py.
 """
 
@@ -32,8 +33,10 @@ import worlds
 out_dir = "out/runs/minigrid_500/random_s0"  # a folder that train.py made
 tasks = ""  # questions to ask, e.g. "past,future"; empty: all that the model can answer
 sequences = 5000  # questions per task
-rollouts = 1000  # episodes in each mode; Maze2D only
+rollouts = 1000  # episodes in each mode; in Maze2D, or in an environment
 modes = ""  # how to play, of rollout.MODES; empty: the eval_modes of training
+env = ""  # a Gymnasium environment to play in, e.g. "Hopper-v5"
+target_return = "x1.2"  # to ask for in the modes rc and rc_all, as in rollout.py
 # --------------------------------------------------------------------------------------------------
 
 
@@ -53,7 +56,9 @@ def main():
         able = evaluate.chosen_tasks(tasks, network.config.model_type, trained["dataset"])
         losses = ask(network, trained, able, sequences)
         results[which] = {"losses": losses}
-        if maze and rollouts:
+        if env and rollouts:
+            results[which]["rollouts"] = play(network, trained)
+        elif maze and rollouts:
             results[which]["rollouts"] = play(network, trained)
             # what training measured at this step, on the episodes that it chose checkpoints by
             at, names = (
@@ -83,9 +88,14 @@ def play(network, trained):
     chosen = rollout.parse_modes(modes or trained["eval_modes"])
     ahead = any(mode.startswith(rollout.AHEAD) for mode in chosen)
     demos = worlds.evaluation_set(*source, "test") if ahead else None
-    game = rollouts, rollout.ROLLOUT_SEED + trained["seed"], chosen
-    played = rollout.measure(network, trained["dataset"], train, *game, demos=demos)
-    return {mode: {name: rounded(x) for name, x in found.items()} for mode, found in played.items()}
+    game, found = (train, rollouts, rollout.ROLLOUT_SEED + trained["seed"]), {}
+    targets, options = rollout.parse_targets(target_return), {"demos": demos, "env_id": env or None}
+    for label, row in rollout.measured(
+        network, trained["dataset"], game, chosen, targets, **options
+    ):
+        row |= rollout.score(row["return"], env)
+        found[label] = {name: rounded(x) for name, x in row.items()}
+    return found
 
 
 def rounded(row):

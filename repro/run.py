@@ -41,12 +41,14 @@ checkpoint = False  # make it again if its checkpoint is gone, because another r
 # how it is measured (measure.py)
 tasks = ""  # questions to ask; empty: all that the model can answer
 sequences = 5000  # questions per task
-rollouts = 1000  # episodes in each mode; Maze2D only
+rollouts = 1000  # episodes in each mode; in Maze2D, or in an environment
 modes = ""  # how to play; empty: the eval_modes of training
+env = ""  # a Gymnasium environment to play in
+target_return = "x1.2"  # to ask for in the modes rc and rc_all
 # --------------------------------------------------------------------------------------------------
 
 OWN = configurator.configurable(globals())
-MEASURED = ("tasks", "sequences", "rollouts", "modes")
+MEASURED = ("tasks", "sequences", "rollouts", "modes", "env", "target_return")
 COUNTS = {"sequences": (1, 10**8), "rollouts": (0, 10**8)}
 # what changes no result, and so does not tell two runs apart
 FREE = ("out_dir", "overwrite", "device", "compile", "threads", "wandb_log", "wandb_project")

@@ -153,7 +153,7 @@ FILES = {  # the same; what is read or written is bad here
     "train.py --dataset=folder.npz": ["folder.npz"],
     "train.py --dataset=pickled.npz": ["pickled.npz"],
     "train.py --dataset=dorkey": ["dorkey", "doorkey"],
-    "train.py --dataset=toy.npz --context=11": ["context", "11", "10"],
+    "train.py --dataset=toy.npz --context=13": ["context", "13", "12"],
     "train.py --dataset=toy.npz --context=5 --positions=timestep --max_timestep=11": ["11", "12"],
     "train.py --dataset=long.npz --context=5 --positions=timestep": ["timestep", "1000"],
     "train.py --dataset=toy.npz --num_trajectories=500": ["toy.npz", "500"],
@@ -468,14 +468,10 @@ def test_commands_refuse_bad_data_in_one_line(damage, place, tmp_path, run_warm,
         assert "bad.npz" in refuses(line, place, run_warm, refused)
 
 
-@pytest.mark.parametrize(
-    "damage, words",
-    [(changed("lengths", put(4, 3)), ["context=5", "3"]), (first_rows(1), ["1 trajectories"])],
-)
-def test_data_too_short_to_train_on_are_refused(damage, words, place, tmp_path, run_warm, refused):
-    line = f"train.py --dataset={damaged_copy(place, tmp_path, damage)} --context=5"
+def test_one_endless_episode_is_too_little_to_train_on(place, tmp_path, run_warm, refused):
+    line = f"train.py --dataset={damaged_copy(place, tmp_path, first_rows(1))} --context=5"
     message = refuses(line + " --num_trajectories=0", place, run_warm, refused)
-    assert all(word in message for word in words), message
+    assert "has 1 trajectories" in message and "at least 3" in message, message
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.float16, np.float64])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import checkpoint
 import data
 import doorkey
 import worlds
@@ -337,15 +338,43 @@ def test_windows_depend_on_their_generator_alone(doorkey_data):
 
 @pytest.mark.parametrize("context", [0, -1, 11])
 def test_a_context_that_does_not_fit_is_refused(context, doorkey_data):
-    data.check_context(doorkey_data, 10)
-    data.check_context(doorkey_data, 1)
+    checkpoint.check_context(doorkey_data, 10)
+    checkpoint.check_context(doorkey_data, 1)
     with pytest.raises(ValueError, match=f"{context}.*10"):
-        data.check_context(doorkey_data, context)
+        checkpoint.check_context(doorkey_data, context)
 
 
-def test_the_shortest_trajectory_limits_the_context():
-    with pytest.raises(ValueError, match="4.*3"):
-        data.check_context(small(lengths=np.array([5, 5, 3, 5, 5, 5])), 4)
+def test_an_episode_shorter_than_the_context_is_one_window_with_padding():
+    made = small(3, 9, lengths=np.array([2, 9, 3]))
+    batch = draw(made, 3000, 4)
+    first, known = batch["room"][:, 0], batch["room/known"]
+    assert set(first.tolist()) == {0, *range(9, 15), 18}
+    length = torch.as_tensor(made.lengths)[first // 9, None]
+    assert torch.equal(known, batch["timestep"] < length)
+    assert torch.equal(known, batch["speed/known"])
+    counts = first.bincount().double()[[0, *range(9, 15), 18]] / 3000
+    assert (counts - 1 / 8).abs().max() < 0.03  # eight windows, each as likely
+    assert "room/known" not in draw(small(), 5, 4)  # where nothing is padded, nothing is added
+
+
+def test_what_the_data_do_not_know_is_told_by_windows_files_and_subsets(tmp_path):
+    made = small(4, 6)
+    made.values["speed/known"] = np.arange(24).reshape(4, 6) % 2 == 0
+    for path in (str(tmp_path / "some.npz"), str(tmp_path / "some")):
+        made.save(path)
+        loaded = data.Trajectories.load(path)[1:]
+        np.testing.assert_array_equal(loaded.values["speed/known"], made.values["speed/known"][1:])
+        np.testing.assert_array_equal(loaded.valid("speed"), made.values["speed/known"][1:])
+        assert loaded.valid("room").all()
+    batch = draw(made, 50, 3)
+    assert torch.equal(batch["speed/known"], batch["room"] % 2 == 0) and batch["room/known"].all()
+
+
+@pytest.mark.parametrize("known", [np.ones((4, 5), bool), np.ones((4, 6))])
+def test_what_is_known_has_the_shape_of_the_data(known):
+    made = small(4, 6)
+    with pytest.raises(ValueError, match="speed/known is .*not bool .4, 6"):
+        replace(made, values=made.values | {"speed/known": known})
 
 
 # ---- statistics ----------------------------------------------------------------------------------
@@ -355,14 +384,35 @@ def test_normalising_finds_mean_and_deviation_of_states_and_returns(toy_data):
     plain = [replace(f, mean=(), std=(), step_std=()) for f in toy_data.factors]
     done = data.normalise(replace(toy_data, factors=plain, lengths=None))
     position, room, action, returns = done.factors
-    for factor in (position, returns):
+    for factor in (position, action, returns):
         values = toy_data.values[factor.name].astype(float)
         assert factor.mean == pytest.approx(values.mean(axis=(0, 1)), rel=1e-5)
         assert factor.std == pytest.approx(values.std(axis=(0, 1)), rel=1e-5)
         assert factor.step_std == pytest.approx(np.diff(values, axis=1).std(axis=(0, 1)), rel=1e-5)
-    assert action.mean == (0, 0) and action.std == action.step_std == (1, 1)
     assert room == toy_data.factors[1]
     assert all((done.values[name] == array).all() for name, array in toy_data.values.items())
+
+
+def test_actions_of_the_worlds_made_here_stay_as_they_are(toy_data):
+    """All results in Maze2D were made so. Those of other data have any scale."""
+    plain = [replace(f, mean=(), std=(), step_std=()) for f in toy_data.factors]
+    action = data.normalise(replace(toy_data, factors=plain, world="maze2d-medium")).factors[2]
+    assert action.mean == (0, 0) and action.std == action.step_std == (1, 1)
+
+
+def test_statistics_are_of_what_is_known(toy_data):
+    known = np.random.default_rng(0).random(toy_data.valid().shape) < 0.5
+    plain = [replace(f, mean=(), std=(), step_std=()) for f in toy_data.factors]
+    values = toy_data.values | {"action/known": known}
+    made = replace(toy_data, factors=plain, values=values)
+    there = toy_data.values["action"][known & toy_data.valid()].astype(float)
+    found = data.normalise(made).factors[2]
+    assert found.mean == pytest.approx(there.mean(axis=0), rel=1e-5)
+    assert found.std == pytest.approx(there.std(axis=0), rel=1e-5)
+    nothing = data.normalise(
+        replace(made, values=values | {"action/known": known & False})
+    ).factors[2]
+    assert nothing.mean == (0, 0) and nothing.std == nothing.step_std == (1, 1)
 
 
 def test_a_constant_dimension_is_not_scaled():

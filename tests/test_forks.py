@@ -34,8 +34,6 @@ class Fork:
             shutil.copy(path, folder)
         self.before = self.sources()
         shutil.copytree(ROOT / "config", folder / "config")
-        (folder / "repro").mkdir()
-        shutil.copy(ROOT / "repro" / "published.json", folder / "repro")
 
     def edit(self, name, pattern, text):
         """Put a text in the place of the one that a pattern (with groups) finds in a file."""

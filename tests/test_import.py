@@ -204,6 +204,23 @@ def test_states_keep_their_names(tmp_path):
     check_episodes(imported, LENGTHS, room=room, place=place.astype(np.float32))
 
 
+def test_names_of_any_script_come_in(tmp_path):
+    path = write_plain(tmp_path / "some.npz", observations=None, größe=np.arange(STEPS) / 2)
+    importing.read(path).save(str(tmp_path / "out.npz"))
+    loaded = Trajectories.load(str(tmp_path / "out.npz"))
+    assert loaded.factors[0] == Factor("größe", "STATE", "continuous", 1)
+
+
+def test_the_best_episodes_can_be_had_alone(run_warm, tmp_path):
+    path = write_plain(tmp_path / "some.npz")
+    line = ("importing.py", f"--source={path}", "--best=0.4", "--out=best.npz", "--shuffle=False")
+    process = run_warm(*line, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    whole, best = importing.read(path), Trajectories.load(str(tmp_path / "best.npz"))
+    earned = [data.values["return_to_go"][:, 0, 0].tolist() for data in (whole, best)]
+    assert sorted(earned[1]) == sorted(earned[0])[-2:] and len(earned[1]) == 2
+
+
 def test_short_episodes_are_left_out_on_request(tmp_path):
     made = arrays()
     imported = importing.read(write_hdf5(tmp_path / "some.hdf5", made), min_length=5)
@@ -284,6 +301,74 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match=f"pip install {package}"):
         importing.read(source)
+
+
+# ---- the whole road ------------------------------------------------------------------------------
+
+
+def pendulum(n=12):
+    """Episodes of 3 to 9 steps of Pendulum-v1, whose actions go from -2 to 2, as flat arrays."""
+    env = gymnasium.make("Pendulum-v1")
+    env.action_space.seed(0)
+    made = {"observations": [], "actions": [], "rewards": []}
+    for episode in range(n):
+        observation, _ = env.reset(seed=episode)
+        for _ in range(3 + episode % 7):
+            action = env.action_space.sample()
+            after, reward, *_ = env.step(action)
+            for name, x in zip(made, (observation, action, reward)):
+                made[name].append(x)
+            observation = after
+    ends = np.cumsum([3 + episode % 7 for episode in range(n)])
+    return {name: np.array(rows, np.float32) for name, rows in made.items()}, ends
+
+
+def source_of(kind, folder):
+    made, ends = pendulum()
+    if kind == "npz":
+        np.savez(folder / "some.npz", **made, episode_ends=ends)
+        return "some.npz"
+    if kind == "hdf5":
+        flags = np.isin(np.arange(1, ends[-1] + 1), ends)
+        return os.path.basename(write_hdf5(folder / "some.hdf5", made | {"timeouts": flags}))
+    minari = pytest.importorskip("minari")
+    from minari.data_collector import EpisodeBuffer
+
+    episodes = []
+    for first, end in zip([0, *ends[:-1]], ends):
+        rows = {name: array[first:end] for name, array in made.items()}
+        rows["observations"] = np.concatenate([rows["observations"], made["observations"][:1]])
+        n = end - first
+        flags = {"terminations": [False] * n, "truncations": [False] * (n - 1) + [True]}
+        episodes.append(EpisodeBuffer(**rows | {"rewards": list(rows["rewards"])}, **flags))
+    with warnings.catch_warnings(action="ignore"):
+        scores = {"ref_min_score": -1600, "ref_max_score": -100}
+        minari.create_dataset_from_buffers("toy/pendulum-v0", episodes, env="Pendulum-v1", **scores)
+    return "minari:toy/pendulum-v0"
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5", "minari"])
+def test_data_of_every_kind_become_a_policy_in_their_world(kind, run_warm, tmp_path, monkeypatch):
+    """Of actions from -2 to 2, in episodes of which most are shorter than the context."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    small = "--n_layer=1 --n_embd=16 --n_head=2 --batch_size=16 --max_iters=3 --eval_sequences=20"
+    task = "--task=random+behavior_cloning_states+reward_conditioned_states"
+    lines = [
+        f"importing.py --source={source_of(kind, tmp_path)} --out=out/some.npz",
+        f"train.py --dataset=out/some.npz --num_trajectories=0 --context=9 {task} {small}",
+        "evaluate.py --sequences=20",
+        "rollout.py --env=Pendulum-v1 --modes=bc_states,rc_states --target_return=-200,-100"
+        " --episodes=2 --ref_min=-1600 --ref_max=-100",
+    ]
+    for script, *flags in map(str.split, lines):
+        process = run_warm(script, *flags, cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+        if script == "importing.py":
+            named = "score with --ref_min=-1600 --ref_max=-100" in process.stdout
+            assert named == (kind == "minari")
+    assert process.stdout.count("score") == 3  # cloned, and asked for two returns
+    action = Trajectories.load(str(tmp_path / "out" / "some.npz")).values["action"]
+    assert 1.5 < np.abs(action).max() <= 2
 
 
 # ---- refusals ------------------------------------------------------------------------------------
@@ -372,9 +457,10 @@ def test_the_command_writes_a_file_or_a_folder_and_says_what_it_holds(run_warm, 
     whole = importing.read(write_plain(tmp_path / "some.npz"), min_length=3)
     for out in ("new/mine.npz", "new/mine"):
         line = ("importing.py", "--source=some.npz", "--min_length=3", f"--out={out}")
+        line += ("--shuffle=False",)
         process = run_warm(*line, cwd=tmp_path)
         assert process.returncode == 0, process.stderr
-        assert worlds.describe(whole) in process.stdout and "--context=3 " in process.stdout
+        assert worlds.describe(whole) in process.stdout
         loaded = Trajectories.load(str(tmp_path / out))
         assert loaded.factors == whole.factors and (loaded.lengths == whole.lengths).all()
         assert all((array == whole.values[name]).all() for name, array in loaded.values.items())
@@ -415,15 +501,48 @@ def test_a_description_ignores_padding():
     assert "from 5 to 9" in text and "2 trajectories of 2 to 3 steps, 5 in all" in text
 
 
-def test_an_episode_too_short_to_validate_on_is_refused(run_warm, refused, tmp_path):
+def test_a_learner_s_last_episodes_do_not_all_validate(run_warm, tmp_path):
+    """They are its best. So the episodes are shuffled, always alike, and nothing of them is lost."""
+    path = write_plain(tmp_path / "some.npz")
+    for out in ("one.npz", "two.npz"):
+        process = run_warm("importing.py", f"--source={path}", f"--out={out}", cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+    one, two = (Trajectories.load(str(tmp_path / f"{name}.npz")) for name in ("one", "two"))
+    assert one.lengths.tolist() == two.lengths.tolist() != list(LENGTHS)
+    assert sorted(one.lengths) == sorted(LENGTHS)
+    order = [LENGTHS.index(length) for length in one.lengths]
+    for name, array in importing.read(path)[order].values.items():
+        np.testing.assert_array_equal(one.values[name], array)
+
+
+def test_episodes_shorter_than_the_context_train_and_are_evaluated(run_warm, tmp_path):
     first = {name: array[:20] for name, array in arrays(terminals=None, timeouts=None).items()}
     source = write_plain(tmp_path / "some.npz", **first, episode_ends=np.array([8, 16, 20]))
-    process = run_warm("importing.py", f"--source={source}", "--out=short.npz", cwd=tmp_path)
-    assert "--context=4 " in process.stdout, process.stderr
+    line = ("importing.py", f"--source={source}", "--out=short.npz", "--shuffle=False")
+    process = run_warm(*line, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
     line = ["train.py", "--dataset=short.npz", "--num_trajectories=1", "--out_dir=out"]
-    line += ["--context=5", "--max_iters=1"]  # the last episode validates: it has 4 steps only
-    assert "4 timesteps" in refused(run_warm(*line, cwd=tmp_path))
-    assert not (tmp_path / "out").exists()
+    line += ["--context=6", "--max_iters=2"]  # the last episode validates: it has 4 steps only
+    for command in (line, ["evaluate.py", "--out_dir=out", "--sequences=20"]):
+        process = run_warm(*command, cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+
+
+def test_nan_is_refused_unless_it_stands_for_what_is_unknown(tmp_path, run_warm, refused):
+    actions = arrays()["actions"].copy()
+    actions[:8] = np.nan  # two episodes of which there is a film only
+    path = write_plain(tmp_path / "films.npz", actions=actions)
+    line = ("importing.py", f"--source={path}", "--out=out.npz")
+    assert "NaN" in refused(run_warm(*line, cwd=tmp_path)) and not (tmp_path / "out.npz").exists()
+    process = run_warm(*line, "--nan_is_unknown=True", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert f"known in {STEPS - 8} steps" in process.stdout
+    imported = importing.read(path, nan_is_unknown=True)
+    assert [name for name in imported.values if "/" in name] == ["action/known"]
+    known = imported.valid("action")
+    assert known.sum(axis=1).tolist() == [0, 0, *LENGTHS[2:]]
+    assert not imported.values["action"][~known].any()
+    np.testing.assert_array_equal(imported.values["action"][known], actions[8:])
 
 
 @needs_minari

@@ -20,7 +20,7 @@ def loss_of(f, head, prediction, truth, log_variance):
     """The loss of one entry of a factor, in scalars. All but `head`: plain lists or numbers."""
     if f.kind == "categorical":
         return math.log(sum(math.exp(x) for x in prediction)) - prediction[truth]
-    scale = f.std if f.group != "ACTION" else [1.0] * f.size
+    scale = f.std
     total = 0.0
     for x, y, s, v in zip(prediction, truth, scale, log_variance):
         if head == "gaussian":  # the density of the value in units of its standard deviation
@@ -91,7 +91,7 @@ def test_the_loss_is_that_of_the_network_s_own_head(toy_data):
     for head in HEADS:
         network = build(dict(head=head), toy_data.factors)
         found[head] = model.loss(network, outputs, values, alike(network, everything))[1]
-    distance = outputs["action"] - values["action"]
+    distance = (outputs["action"] - values["action"]) / torch.tensor(network.factors[2].std)
     assert found["mean"]["action"].item() == pytest.approx(distance.square().mean().item())
     assert found["median"]["action"].item() == pytest.approx(distance.abs().mean().item())
     assert len({round(parts["action"].item(), 4) for parts in found.values()}) == 3

@@ -7,12 +7,17 @@ A new task needs no change here.
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from small import build, identical, scrambled
 
+import data
 import doorkey
 import masks
+import model
 from data import Factor
 from masks import Traits
 
@@ -568,3 +573,37 @@ def test_picture_shows_what_is_seen_predicted_and_neither():
         ["action", "?", "?", "#"],
         ["return", ".", ".", "."],
     ]
+
+
+def test_no_task_sees_or_asks_what_is_padding_or_unknown(toy_data, generator):
+    """And what stands there changes no output, no loss and no gradient."""
+    known = np.random.default_rng(0).random(toy_data.valid().shape) < 0.7
+    lengths, values = np.maximum(2, toy_data.lengths - 7), toy_data.values | {"action/known": known}
+    made = replace(toy_data, values=values, lengths=lengths)
+    network = build(dict(dropout=0.0), made.factors)
+    batch = data.Windows(made, 5).draw(60, generator)
+    keep = {f.name: batch[f"{f.name}/known"] for f in made.factors}
+    assert not any(x.all() for x in keep.values())
+    assert (keep["action"] <= keep["room"]).all() and not torch.equal(keep["action"], keep["room"])
+    other = scrambled(batch, keep, made.factors)
+    for task in ("all", "random", "behavior_cloning", "reward_conditioned"):
+        pair = masks.draw(task, 60, 5, generator)
+        see, predict = (masks.known_only(mask, batch, made.factors) for mask in pair)
+        for name, x in keep.items():
+            assert not (see[name] & ~x).any() and not (predict[name] & ~x).any()
+        shares, at = masks.shares(task, predict, made.factors), masks.wanted_timestep(task, predict)
+        assert (at is None) == (task in ("all", "random"))
+        found = []
+        for values in (batch, other):
+            network.zero_grad()
+            total, _ = model.loss(network, network(values, see, at), values, shares, at)
+            total.backward()
+            found.append({n: p.grad.clone() for n, p in network.named_parameters()})
+            found[-1]["loss"] = total.detach()
+        assert identical(*found) and found[0]["loss"] > 0
+
+
+def test_masks_are_as_they_were_where_all_is_known(toy_data, generator):
+    batch = data.Windows(toy_data, 5).draw(9, generator)
+    mask, _ = masks.draw("random", 9, 5, generator)
+    assert masks.known_only(mask, batch, toy_data.factors) is mask

@@ -171,11 +171,11 @@ def test_predictions_are_in_raw_units(toy_data):
         for p in last.parameters():
             nn.init.zeros_(p)
         outputs = network(windows(toy_data), all_seen(toy_data))
-        position = toy_data.factors[0]
+        position, _, action, _ = toy_data.factors
         assert abs(position.mean[0]) > 1
-        expected = torch.tensor(position.mean).expand_as(outputs["position"])
-        assert torch.allclose(outputs["position"], expected)
-        assert outputs["action"].shape[-1] == 2 and (outputs["action"] == 0).all()
+        for f in (position, action):
+            expected = torch.tensor(f.mean).expand_as(outputs[f.name])
+            assert torch.allclose(outputs[f.name], expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)

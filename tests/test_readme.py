@@ -9,8 +9,10 @@ import re
 import shlex
 import shutil
 import subprocess
+import warnings
 from functools import partial
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -193,16 +195,38 @@ class Place:
             with h5py.File(self.folder / name, "w") as file:
                 for key, array in self.steps.items():
                     file[key] = array
+        elif name.startswith("minari:"):
+            self.make_minari(name.removeprefix("minari:"))
         elif name == "corridor.npz":
             self.run("corridor.py")
         elif name == "mine.npz":
             self.run("importing.py", "--source=flat.npz", "--out=mine.npz")
         elif name == "out/hopper.npz":
             self.need("hopper_medium-v2.hdf5")
-            line = "--source=hopper_medium-v2.hdf5 --min_length=10 --out=out/hopper.npz"
-            self.run("importing.py", *line.split())
+            self.run("importing.py", "--source=hopper_medium-v2.hdf5", "--out=out/hopper.npz")
         else:
             self.run("train.py", *TINY, f"--out_dir={name}", *self.data_of(name))
+
+    def make_minari(self, name):
+        """The same episodes as a local data set of Minari."""
+        minari = pytest.importorskip("minari")
+        from minari.data_collector import EpisodeBuffer
+
+        if os.path.exists(os.path.join(os.environ["MINARI_DATASETS_PATH"], name)):
+            return
+        boxes = [gymnasium.spaces.Box(-9, 9, (k,)) for k in (11, 3)]
+        episodes = []
+        for first in range(0, 600, 25):
+            seen, actions, rewards = (
+                self.steps[key][first : first + 25]
+                for key in ("observations", "actions", "rewards")
+            )
+            flags = {"terminations": [False] * 25, "truncations": [False] * 24 + [True]}
+            seen = np.concatenate([seen, seen[-1:]])
+            episodes.append(EpisodeBuffer(None, None, None, seen, actions, list(rewards), **flags))
+        spaces = dict(zip(("observation_space", "action_space"), boxes))
+        with warnings.catch_warnings(action="ignore"):
+            minari.create_dataset_from_buffers(name, episodes, **spaces)
 
     def data_of(self, out_dir):
         """The flags that name the data of a model, to judge by the name of its folder."""
@@ -213,7 +237,7 @@ class Place:
         for word, dataset in (
             ("corridor", "corridor.npz"),
             ("cartpole", "mine.npz"),
-            ("hopper", "out/hopper.npz"),
+            ("locomotion", "out/hopper.npz"),
         ):
             if word in out_dir:
                 self.need(dataset)
@@ -254,11 +278,12 @@ def test_a_command_runs(line, place, monkeypatch):
     flags = words[words.index(script) + 1 :]
     if "maze2d" in line and not MAZE:
         pytest.skip("d4rl is not installed (requirements-maze.txt)")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(place.folder / "minari"))
     if "every_other" in line:
         monkeypatch.setitem(masks.TASKS, "every_other", every_other())
     given = dict(flag.split("=", 1) for flag in flags if "=" in flag)
     for name in (given.get("--dataset", ""), given.get("--source", "")):
-        if name.endswith((".npz", ".hdf5")):
+        if name.endswith((".npz", ".hdf5")) or name.startswith("minari:"):
             place.need(name)
     if script == "train.py":
         flags = settle(flags, given, place)
@@ -283,7 +308,7 @@ def settle(flags, given, place):
     if given.get("--init_from", "").startswith("finetune:"):
         place.need(given["--init_from"].removeprefix("finetune:"))
     configs = [word for word in flags if not word.startswith("--")]
-    if "config/d4rl_hopper.py" in configs:
+    if "config/locomotion.py" in configs:
         place.need("out/hopper.npz")
     if "config/minigrid_queries.py" in configs:
         place.need("assets/minigrid_infinite")

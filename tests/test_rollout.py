@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 from statistics import NormalDist
 from types import SimpleNamespace
 
@@ -637,3 +638,22 @@ def test_a_setting_changes_the_modes_that_it_is_about(flag, changed, same, run_w
     modes = f"--modes={','.join(changed + same)}"
     with_it, without = (played(run_warm, trained, modes, *flags)[1] for flags in ([flag], []))
     assert [mode for mode in with_it if with_it[mode] != without[mode]] == changed
+
+
+# ---- scores --------------------------------------------------------------------------------------
+
+
+def test_a_score_is_0_at_one_reference_and_100_at_the_other():
+    half = rollout.score({"mean": 3.0, "sem": 0.5}, None, 2.0, 4.0)
+    assert half == {"score": {"mean": 50.0, "sem": 25.0}}
+    assert rollout.score({"mean": 3.0, "sem": None}, "Mine-v0", -1, 1)["score"]["sem"] is None
+    known = rollout.score({"mean": 3234.3, "sem": 1.0}, "Hopper-v5")["score"]
+    assert known["mean"] == pytest.approx(100) and known["sem"] == pytest.approx(0.0307, rel=1e-2)
+    assert rollout.score({"mean": 3.0, "sem": 0.5}, "Mine-v0") == {}
+    assert rollout.score({"mean": 3.0, "sem": 0.5}, None) == {}
+
+
+@pytest.mark.parametrize("pair", [(1, None), (None, 2), (2, 1), (1, 1), ("a", 2), (0, math.inf)])
+def test_references_are_two_numbers_in_order(pair):
+    with pytest.raises(ValueError, match="ref_min"):
+        rollout.score({"mean": 3.0, "sem": 0.5}, "Hopper-v5", *pair)

@@ -338,3 +338,13 @@ def test_only_known_transitions_are_judged(trajectories, capsys):
     sample.tell_valid(judge, FACTORS, drawn, known)
     first, second = capsys.readouterr().out.splitlines()
     assert "100.00%" not in first and second == "100.00% of their transitions are valid"
+
+
+def test_what_the_data_do_not_know_is_not_seen_unless_it_is_given(toy_data):
+    values = {name: x[:, :5] for name, x in toy_data.tensors().items()}
+    known = torch.arange(5).expand(len(toy_data), 5)
+    values |= {"room/known": (known < 1) | (known > 2)}
+    text = dict(see="room[:4],action[:]", predict="room[4]", given="room[2]=1")
+    asked = sample.query(values, toy_data.factors, **text)
+    assert asked.see["room"][0].tolist() == [True, False, True, True, False]
+    assert asked.see["action"].all() and asked.predict["room"][:, 4].all()

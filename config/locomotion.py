@@ -1,0 +1,24 @@
+"""Data of others, of mixed quality: one set of weights that clones, earns what it is asked for, and
+answers every other question. The example is Hopper; nothing here depends on it.
+
+    python importing.py --source=minari:mujoco/hopper/medium-v0 --out=out/hopper.npz
+    python train.py config/locomotion.py
+    python rollout.py --out_dir=out/locomotion --env=Hopper-v5 --modes=bc_states,rc_states
+"""
+
+out_dir = "out/locomotion"
+dataset = "out/hopper.npz"
+num_trajectories = 0
+task = "random+behavior_cloning_states+reward_conditioned_states"
+context = 5
+n_layer = 2
+n_ff = 256
+dropout = 0.1
+norm = "pre"
+ema = 0.998
+dtype = "bfloat16"
+max_iters = 4000
+eval_interval = 2000
+eval_sequences = 500
+eval_tasks = "behavior_cloning_states,reward_conditioned_states"
+keep_best = "none"
