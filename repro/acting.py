@@ -204,7 +204,7 @@ def main():
         plan["candidates"] = planning(load(planner, 0))
     starts = doorkey.DoorKey(episodes, rollout.ROLLOUT_SEED).state
     content = {
-        "command": f"python repro/acting.py --planner={planner}",
+        "command": f"python repro/acting.py --planner={plan['agent'] if plan else ''}",
         "minutes": round((time.time() - began) / 60, 1),
         "episodes": episodes,
         "optimum": float(doorkey.best_return(starts).mean()),

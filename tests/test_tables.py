@@ -306,6 +306,7 @@ def test_the_claims_in_the_text_are_those_of_the_results(tmp_path, monkeypatch, 
         "maze2d_medium.json",
         "maze2d_medium.jsonl",
         "maze2d_returns.jsonl",
+        "maze2d_paper.json",
     ):
         (tmp_path / name).symlink_to(RESULTS / name)
     monkeypatch.setattr(claims, "results", str(tmp_path))
