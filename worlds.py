@@ -119,7 +119,6 @@ def environment(name, n, seed):
 # Training, validation and test
 
 
-@functools.lru_cache(maxsize=1)  # several seeds of one process share them
 def train_and_validation(dataset, num_trajectories, seed):
     """The first `num_trajectories` to train on, and others to validate on, as Trajectories.
 

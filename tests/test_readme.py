@@ -43,6 +43,7 @@ def commands(text):
 
 MEANT = {"config/x.py": "config/minigrid_random.py", "--key=value": "--seed=1"}
 MEANT |= {"--out_dir=assets/NAME": "--out_dir=assets/minigrid_infinite"}
+MEANT |= {"--device=cuda": "--device=cpu"}
 
 
 def meant(line):
@@ -69,12 +70,14 @@ def settings_of(script):
     values = {}
     for statement in ast.parse(section[1]).body if section else ():
         values[statement.targets[0].id] = ast.literal_eval(statement.value)
-    return values | (settings_of("train.py") if script == "repro/run.py" else {})
+    return values | (
+        settings_of("train.py") if script in ("repro/run.py", "train_seeds.py") else {}
+    )
 
 
 def check_flags(line):
     """Assert that a command's script and config files exist, and that it has the settings."""
-    words = shlex.split(line)
+    words = shlex.split(line.replace("{seed}", "0"))  # which stands for each of several
     words = words[words.index(next(word for word in words if word.endswith(".py"))) :]
     assert (ROOT / words[0]).exists(), line
     flags = [str(ROOT / word) if word.startswith("config/") else word for word in words[1:]]
