@@ -189,8 +189,10 @@ with contextlib.suppress(OSError, TypeError, AttributeError):  # where there is 
         ctypes.CDLL(None).mallopt(option, size)
 torch.manual_seed(seed)  # of fresh weights
 generator = torch.Generator(device=device)  # of windows and masks
-on_gpu = device_type == "cuda"
-dropout_generator = torch.cuda.default_generators[0] if on_gpu else torch.default_generator
+seed_dropout = torch.manual_seed
+if device_type == "cuda":  # of that GPU alone, which is much faster
+    place = torch.empty(0, device=device).device  # with its number
+    seed_dropout = torch.cuda.default_generators[place.index].manual_seed
 autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == "bfloat16")
 
 # ---- set-up: data and model ----------------------------------------------------------------------
@@ -245,7 +247,7 @@ def reseed(it):
     """Whatever a step draws comes from (seed, it) alone, so that any step can be made again."""
     for_batch, for_dropout = np.random.SeedSequence([seed, it]).generate_state(2).tolist()
     generator.manual_seed(for_batch)
-    dropout_generator.manual_seed(for_dropout + rank)
+    seed_dropout(for_dropout + rank)
 
 
 def get_batch(it):
