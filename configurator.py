@@ -341,9 +341,9 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-# A script of this folder imports this file first, and then what takes seconds.
-SCRIPT = os.path.abspath(sys.argv[0])
-OURS = os.path.dirname(SCRIPT) == os.path.dirname(os.path.abspath(__file__))
+# A script of this folder, or of repro/, imports this file first, and then what takes seconds.
+SCRIPT, HERE = os.path.abspath(sys.argv[0]), os.path.dirname(os.path.abspath(__file__))
+OURS = os.path.dirname(SCRIPT) in (HERE, os.path.join(HERE, "repro"))
 OURS = OURS and os.path.isfile(SCRIPT)
 if OURS and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
     signal.signal(signal.SIGINT, leave)

@@ -13,11 +13,11 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
+
+import torch
 
 import bench
 import evaluate

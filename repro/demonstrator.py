@@ -10,11 +10,11 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
+
+import numpy as np
 
 import maze2d
 import rollout

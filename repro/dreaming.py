@@ -18,17 +18,17 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib
-import numpy as np
-import torch
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import configurator
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
 
 import bayes
 import checkpoint

@@ -15,13 +15,13 @@ import statistics
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import configurator
+
+import numpy as np
+import torch
 
 import bayes
 import checkpoint

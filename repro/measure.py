@@ -15,12 +15,12 @@ import platform
 import sys
 from pathlib import Path
 
-import numpy
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
+
+import numpy
+import torch
 
 import checkpoint
 import evaluate

@@ -18,15 +18,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gymnasium
-import numpy as np
-import torch
 from gymnasium.wrappers import DiscretizeAction
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import configurator
+
+import gymnasium
+import numpy as np
+import torch
 
 import checkpoint
 import evaluate

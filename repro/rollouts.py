@@ -9,14 +9,15 @@ those, of all of them, in which the model falls furthest behind the demonstrator
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
+
+import numpy as np
+import torch
 
 import checkpoint
 import plot

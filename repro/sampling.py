@@ -13,11 +13,11 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
+
+import torch
 
 import bayes
 import checkpoint
