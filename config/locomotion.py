@@ -1,9 +1,15 @@
 """Data of others, of mixed quality: one set of weights that clones, earns what it is asked for, and
-answers every other question. The example is Hopper; nothing here depends on it.
+answers every other question. The example is Hopper; nothing here depends on it. The mode that hides
+past actions is the one to play: a policy that sees its own copies them.
 
     python importing.py --source=minari:mujoco/hopper/medium-v0 --out=out/hopper.npz
     python train.py config/locomotion.py
     python rollout.py --out_dir=out/locomotion --env=Hopper-v5 --modes=bc_states,rc_states
+
+4,000 steps take 6 to 8 minutes beside much other work. On the data of repro/make_locomotion.py it
+earns 987 cloning and 1,703 asked for 3,000, the data 863 on average and their best tenth 2,882
+(one_short, seed 0, in repro/results/locomotion_hopper.jsonl). A model of the one question, with
+--task=reward_conditioned_states, earns 2,806 when asked for 3,000.
 """
 
 out_dir = "out/locomotion"

@@ -12,8 +12,6 @@ import statistics
 import sys
 from pathlib import Path
 
-from matplotlib.ticker import LogLocator, NullFormatter
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
@@ -22,6 +20,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 import masks
 import run

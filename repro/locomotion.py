@@ -26,15 +26,16 @@ data = "out/locomotion_data"  # the folder of what make_locomotion.py has found
 
 NAMES = {
     "one": "one set of weights, random masks too",
-    "one_short": "the same in a fifth of the time",
+    "one_short": "one set, smaller, 4,000 steps instead of 6,000",
+    "one_10": "one set, a context of 10, 8,000 steps",
     "bc": "behavior cloning alone",
     "bc_best": "behavior cloning of the best tenth",
     "rc": "return-conditioned alone",
     "dt": "Decision-GPT, returns at every timestep",
-    "dt_actions": "the same, past actions seen",
+    "dt_actions": "Decision-GPT, past actions seen",
     "nn": "feed-forward net, both questions",
-    "tenth": "one set (short) of a tenth of the episodes",
-    "films": "the same, and the rest as films",
+    "tenth": "one set, smaller, a tenth of the episodes",
+    "films": "one set, smaller, a tenth, the rest as films",
 }
 
 

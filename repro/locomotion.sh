@@ -4,9 +4,9 @@
 #
 #   bash repro/locomotion.sh                # Hopper-v5, 3 seeds
 #   WORLD=CartPole-v1 NAME=cartpole MAKE="--alive=0 --noise=2 --steps=40000 --record=40000" \
-#     TARGETS=100,300,500 SEEDS=0 ROWS="one bc" bash repro/locomotion.sh
+#     TARGETS=100,300,500 SEEDS=0 ROWS="one_short bc" bash repro/locomotion.sh
 #   WORLD=HalfCheetah-v5 NAME=halfcheetah MAKE="--alive=0 --noise=0.03 --step_size=0.02 --steps=500000" \
-#     TARGETS=500,1500,2500 SEEDS=0 ROWS="one bc" bash repro/locomotion.sh
+#     TARGETS=500,1500,2500 SEEDS=0 ROWS="one_short bc" bash repro/locomotion.sh
 #   LIST=1 bash repro/locomotion.sh         # print the lines, run nothing
 #   SMOKE=1 bash repro/locomotion.sh        # everything tiny, one seed, into out/smoke
 #
@@ -35,8 +35,10 @@ BC="--task=behavior_cloning_states --modes=bc_states"
 DT="--model_type=dt --returns=all --embedding=norm --positions=learned"
 ASK="--target_return=$TARGETS --modes"
 for seed in $SEEDS; do
-  run one $WHOLE --context=10 --batch_size=64 --max_iters=8000 $ASK=bc_states,rc_states
+  run one $WHOLE --max_iters=6000 --n_ff=512 --learning_rate=2e-3 --state_weight=0.3 \
+    $ASK=bc_states,rc_states
   run one_short $WHOLE $ASK=bc_states,rc_states
+  run one_10 $WHOLE --context=10 --batch_size=64 --max_iters=8000 $ASK=bc_states,rc_states
   run bc $WHOLE $BC
   run bc_best --dataset="${DATA}_best.npz" $BC
   run rc $WHOLE --task=reward_conditioned_states $ASK=rc_states

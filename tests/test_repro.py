@@ -32,6 +32,7 @@ import worlds
 
 needs_d4rl = pytest.mark.skipif(importlib.util.find_spec("d4rl") is None, reason="needs d4rl")
 OTHER = "SEEDS=0 CONTEXTS=5 ROWS='unimask_bc unimask_rc dt_bc dt_rc nn_bc nn_rc' bash maze2d.sh"
+SHORT = "SEEDS=0 ROWS='one_short bc' bash locomotion.sh"
 COMMITTED = (  # the commands that made what is committed: the number of lines
     ("bash minigrid.sh", 132),
     ("N=50 SEEDS='0 1 2' bash minigrid.sh", 66),
@@ -44,6 +45,10 @@ COMMITTED = (  # the commands that made what is committed: the number of lines
     (f"MAZE=umaze {OTHER}", 6),
     (f"MAZE=large {OTHER}", 6),
     ("bash ablation.sh", 42),
+    ("ROWS='one bc rc' bash locomotion.sh", 9),
+    ("SEEDS=0 ROWS='one_short one_10 bc_best dt dt_actions nn tenth films' bash locomotion.sh", 8),
+    (f"WORLD=CartPole-v1 NAME=cartpole TARGETS=100,300,500 {SHORT}", 2),
+    (f"WORLD=HalfCheetah-v5 NAME=halfcheetah TARGETS=500,1500,2500 {SHORT}", 2),
 )
 MORE = (
     "GPU=1 bash minigrid.sh",
@@ -52,7 +57,8 @@ MORE = (
     "PAPER=1 bash maze2d.sh",
 )
 SMOKE = ("SMOKE=1 bash minigrid.sh", "SMOKE=1 N=50 bash minigrid.sh", "SMOKE=1 bash maze2d.sh",
-         "SMOKE=1 PAPER=1 bash minigrid.sh", "SMOKE=1 bash ablation.sh", "SMOKE=1 bash one.sh")  # fmt: skip
+         "SMOKE=1 PAPER=1 bash minigrid.sh", "SMOKE=1 bash ablation.sh", "SMOKE=1 bash one.sh",
+         "SMOKE=1 bash locomotion.sh")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
