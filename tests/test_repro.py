@@ -45,8 +45,8 @@ COMMITTED = (  # the commands that made what is committed: the number of lines
     (f"MAZE=umaze {OTHER}", 6),
     (f"MAZE=large {OTHER}", 6),
     ("bash ablation.sh", 42),
-    ("ROWS='one bc rc' bash locomotion.sh", 9),
-    ("SEEDS=0 ROWS='one_short one_10 bc_best dt dt_actions nn tenth films' bash locomotion.sh", 8),
+    ("ROWS='one bc rc bc_best' bash locomotion.sh", 12),
+    ("SEEDS=0 ROWS='one_short one_10 dt dt_actions nn tenth films' bash locomotion.sh", 7),
     (f"WORLD=CartPole-v1 NAME=cartpole TARGETS=100,300,500 {SHORT}", 2),
     (f"WORLD=HalfCheetah-v5 NAME=halfcheetah TARGETS=500,1500,2500 {SHORT}", 2),
 )

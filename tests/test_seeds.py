@@ -16,6 +16,7 @@ SETTINGS = {  # of what a step does: each in some way
     "by turns": ["--task=past+behavior_cloning", "--by_turns=True"],
     "decision-gpt": ["--model_type=dt", "--task=dt_rc", "--positions=learned", "--norm=pre"],
     "feed-forward": ["--model_type=nn", "--task=behavior_cloning"],
+    "padding": ["--dataset=toy.npz", "--context=12", "--task=behavior_cloning"],
     "numbers": [
         "--dataset=toy.npz",
         "--head=gaussian",

@@ -308,7 +308,7 @@ def with_one_mistake(rows=70, at=7):
     rng = np.random.default_rng(0)
     factors = [
         Factor("position", "STATE", "continuous", 2),
-        Factor("action", "ACTION", "continuous", 1, (0.0,), (1.0,), (1.0,)),  # not to be scaled
+        Factor("action", "ACTION", "continuous", 1, (0.0,), (1.0,), (1.0,)),  # its own statistics
     ]
     values = {f.name: rng.normal(size=(rows, 10, f.size)).astype(np.float32) for f in factors}
     values["action"][at] = 3e38
