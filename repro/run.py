@@ -71,7 +71,8 @@ def main(arguments):
             print(f"{name}: {'there already' if done(path, config) else 'begins'}", flush=True)
         todo = [config for config in todo if not done(path, config)]
         training = train(arguments, todo, locks) if todo else 0
-        for config in todo:
+        # Of a line whose checkpoint alone was gone the result stays as it is.
+        for config in (config for config in todo if not has_line(path, config)):
             measure(path, arguments, config, training / len(todo), locks)
 
 
@@ -168,8 +169,10 @@ def append(path, line):
 
 def done(path, config):
     """Whether the study has this line, made with these settings (and its checkpoint, if needed)."""
-    if checkpoint and not has_checkpoint(config["out_dir"]):
-        return False
+    return has_line(path, config) and (not checkpoint or has_checkpoint(config["out_dir"]))
+
+
+def has_line(path, config):
     same = [x for x in read_results(path) if (x["row"], x["seed"]) == (row, config["seed"])]
     return bool(same) and same[0]["settings"] == settings_of(config)
 

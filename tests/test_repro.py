@@ -317,6 +317,17 @@ def test_a_killed_run_goes_on(line, tmp_path):
     assert resumed["results"] == whole["results"] and resumed["log"] == whole["log"]
 
 
+def test_a_result_stays_when_its_checkpoint_alone_is_made_again(line, tmp_path):
+    """On another machine it would be another one, to rounding."""
+    path, folder = tmp_path / "results" / "s.jsonl", tmp_path / "runs" / "s" / "random_s0"
+    line("random")
+    before = path.read_bytes()
+    shutil.rmtree(folder)
+    line("random", "--checkpoint=True")
+    assert run.has_checkpoint(folder) and len(line.calls) == 1  # trained, and not measured
+    assert path.read_bytes() == before
+
+
 def test_a_start_whose_checkpoint_is_gone_is_made_again(line, tmp_path, monkeypatch):
     line("random", "--learning_rate=3e-3")
     start = tmp_path / "runs" / "s" / "random_s0"
