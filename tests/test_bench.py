@@ -30,7 +30,7 @@ def tiny(monkeypatch):
 
 
 def test_the_command_writes_every_number(run_warm, tmp_path):
-    flags = [*QUICK, "--json=bench.json", "--measure=steps,validation,rollout,seeds"]
+    flags = [*QUICK, "--json=bench.json", "--measure=steps,validation,rollout"]
     flags.append("--configurations=doorkey,maze2d_5")
     process = run_warm("bench.py", *flags, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
@@ -41,11 +41,19 @@ def test_the_command_writes_every_number(run_warm, tmp_path):
         assert all(math.isfinite(x) and x > 0 for x in cost.values())
         assert cost["times_limit"] == pytest.approx(cost["step_ms"] / cost["gemm_ms"])
         assert f"| {name} | " in process.stdout
-    assert results["seeds"]["doorkey, 6 at once"]["step_ms"] > 0
     assert results["validation_s"] == results["validation"]["threads_1"]["seconds"] > 0
     assert results["rollout_1000_s"] == results["rollout"]["threads_1"]["seconds"] > 0
     assert results["threads"] == 1 and results["torch"] == torch.__version__
     assert not list(tmp_path.glob("out*")), "what train.py writes goes into a temporary folder"
+
+
+def test_seeds_at_once_are_measured(tiny, monkeypatch):
+    monkeypatch.setattr(bench, "repetitions", 2)
+    rows = bench.measure_seeds({"doorkey": tiny["doorkey"]})
+    assert list(rows) == ["doorkey, 1 at once", "doorkey, 6 at once"]
+    for number, row in zip((1, 6), rows.values()):
+        rate = 1000 * number * TINY["batch_size"] / row["step_ms"]
+        assert row["step_ms"] > 0 and row["sequences_per_s"] == pytest.approx(rate)
 
 
 def test_what_is_not_measured_is_not_there(run_warm, tmp_path):
