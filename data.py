@@ -283,6 +283,6 @@ class Windows:
         windows = {name: array[rows] for name, array in self.flat.items()}
         if not self.all_known:
             valid = timestep < self.lengths[episode, None]
-            known = {f"{name}/known": valid for name in self.names}
+            known = [f"{name}/known" for name in self.names]
             windows |= {name: windows.get(name, valid) & valid for name in known}
         return windows | {"timestep": timestep}

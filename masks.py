@@ -343,9 +343,8 @@ def weighing(task, B, device):
     """(B,) which task of a mixture each sequence has, and (tasks,) the share of each."""
     rows = [range(B)[rows] for rows in rows_of(task, B).values()]
     task_of = [number for number, each in enumerate(rows) for _ in each]
-    return torch.tensor(task_of, device=device), torch.tensor(
-        [*parse(task).values()], device=device
-    )
+    share_of = list(parse(task).values())
+    return torch.tensor(task_of, device=device), torch.tensor(share_of, device=device)
 
 
 RETURN_MODES = ("hidden", "first", "all", "first_half", "all_half", "with_state", "unchanged")

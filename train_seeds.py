@@ -259,7 +259,7 @@ def main(arguments):
     together = Together(runs)
     stop, quiet = configurator.stops(), not sys.stderr.isatty()
     for it in tqdm(range(first.first_iter, first.max_iters + 1), disable=quiet):
-        last = it == first.max_iters or bool(stop)
+        last = it == first.max_iters or bool(stop)  # a later signal ends the step after this one
         if it % first.eval_interval == 0 or it == first.max_iters:
             together.evaluate_and_save(it)
         elif stop:

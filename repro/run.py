@@ -195,13 +195,19 @@ def held(path):
 
 
 def restore(folder):
-    """Make a run again, out/runs/STUDY/ROW_sSEED, if its checkpoint is gone; its line says how."""
+    """Make a run again, out/runs/STUDY/ROW_sSEED, if its checkpoint is gone; its line says how.
+
+    It is made by itself and on a CPU, also if it was one of several seeds on a GPU: who asks for it
+    may have none.
+    """
     folder = Path(folder)
     if has_checkpoint(folder):
         return
     for line in read_results(Path(results, f"{folder.parent.name}.jsonl")):
         if f"{line['row']}_s{line['seed']}" == folder.name:
-            again = [sys.executable, *shlex.split(line["command"])[1:], "--checkpoint=True"]
+            words = [w.replace("{seed}", str(line["seed"])) for w in shlex.split(line["command"])]
+            words = [w for w in words if not w.startswith(("--seeds", "--device", "--compile"))]
+            again = [sys.executable, *words[1:], "--checkpoint=True"]
             if subprocess.run(again).returncode:
                 raise ValueError(f"{folder} is gone, and could not be made again")
 
@@ -237,10 +243,8 @@ def state_of(config):
     state_file, saved = out / "run.json", out / "ckpt.pt"
     if not (state_file.exists() and saved.exists()):
         return None
-    state, dreams = (
-        json.loads(state_file.read_text(encoding="utf-8")),
-        Path(config["dreams"] or ROOT),
-    )
+    state = json.loads(state_file.read_text(encoding="utf-8"))
+    dreams = Path(config["dreams"] or ROOT)
     dreamt_anew = dreams.is_file() and dreams.stat().st_mtime > saved.stat().st_mtime
     if state["settings"] != settings_of(config) or dreamt_anew:
         return None

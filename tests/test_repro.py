@@ -346,6 +346,20 @@ def test_a_start_whose_checkpoint_is_gone_is_made_again(line, tmp_path, monkeypa
     assert run.done(tmp_path / "results" / "s.jsonl", config)
 
 
+def test_a_start_that_a_gpu_made_is_made_again_without_one(tmp_path, monkeypatch):
+    words = "--study=s --row=random --device=cuda --compile --seeds=0,4 --seed={seed} --n_embd=32"
+    made = {"row": "random", "seed": 4, "command": f"python repro/run.py {words}"}
+    again = []
+    monkeypatch.setattr(run, "results", str(tmp_path))
+    monkeypatch.setattr(run.subprocess, "run", lambda command: again.append(command) or Failed())
+    run.append(tmp_path / "s.jsonl", made)
+    with pytest.raises(ValueError, match="could not be made again"):
+        run.restore(tmp_path / "s" / "random_s4")
+    (command,) = again
+    wanted = ["--study=s", "--row=random", "--seed=4", "--n_embd=32", "--checkpoint=True"]
+    assert command[2:] == wanted
+
+
 class Failed:
     returncode = 1
 
