@@ -292,7 +292,7 @@ def test_a_command_runs(line, place, monkeypatch):
         flags = settle(flags, given, place)
     elif script in ASKING or "repro" in script:
         place.need(given.get("--out_dir", "out/run"))
-    made = ("figures", "claims", "acting", "dreaming", "pendulum")
+    made = ("figures", "claims", "acting", "acting_maze2d", "dreaming", "pendulum")
     if script in [f"repro/{name}.py" for name in made]:
         pytest.skip("it takes what scripts have trained: test_repro.py and test_studies.py run it")
     if "--env=Hopper-v5" in flags:
