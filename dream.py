@@ -1,7 +1,7 @@
 """Dreams: a policy and a model of the dynamics make up trajectories, any number of them.
 
     python dream.py --policy=out/policy --dynamics=out/dynamics --returns=out/returns --out=out/d.npz
-    python train.py --task=random+all --dreams=out/d.npz --norm=pre --dropout=0 --max_iters=8000
+    python train.py --task=random+all --dreams=out/d.npz --dropout=0 --max_iters=8000
 
 A small behaviour-cloning model and a small forward-dynamics model, trained on the same few
 demonstrations, are together a simulator. A masked model that is trained on its dreams learns what

@@ -39,7 +39,7 @@ class ModelConfig:
     hidden: str = "flag"
     positions: str = "sinusoidal"
     max_timestep: int = 1000
-    norm: str = "post"
+    norm: str = "pre"
     embedding: str = "relu"
     init_range: float = 0.0
     fourier_features: int = 0

@@ -75,7 +75,7 @@ layout = "timestep"  # a token per "timestep", per "factor" group of it, or per 
 hidden = "flag"  # what stands for a hidden entry: a learned "flag", or "zero" as published
 positions = "sinusoidal"  # or "learned", or "timestep": learned, counted from the episode's start
 max_timestep = 1000  # timesteps that positions="timestep" can tell apart
-norm = "post"  # layer norm after each part of a block, as published, or "pre": before it
+norm = "pre"  # layer norm before each part of a block, or "post": after it, as published
 embedding = "relu"  # tokens are rectified and scaled, or have a layer "norm", as in Decision-GPT
 init_range = 0.0  # input and output layers start within it (published: 0.1); 0: as PyTorch does
 fourier_features = 0  # frequencies of sine and cosine inputs, for continuous states
@@ -87,8 +87,8 @@ tanh_actions = False  # squash continuous actions into [-1, 1]
 head = "mean"
 # optimiser
 batch_size = 100  # windows in a step, those of all processes together
-max_iters = 5000
-learning_rate = 1e-3
+max_iters = 2500
+learning_rate = 4e-3
 warmup_iters = 200
 decay_lr = True  # a cosine to zero over max_iters; False: constant
 weight_decay = 1e-4

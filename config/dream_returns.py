@@ -16,6 +16,7 @@ return_weight = 1.0
 n_embd = 64
 n_layer = 2
 n_head = 4
+norm = "post"
 learning_rate = 2e-3
 weight_decay = 2.0  # strong: it is to add up, and not to learn returns by heart
 max_iters = 3000

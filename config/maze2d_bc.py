@@ -15,7 +15,6 @@ task = "behavior_cloning_states"
 context = 5
 num_trajectories = 900
 dropout = 0.1
-norm = "pre"
 fourier_features = 4
 differences = True
 eval_tasks = "behavior_cloning,behavior_cloning_states"

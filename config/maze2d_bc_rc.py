@@ -14,7 +14,6 @@ dataset = "maze2d-medium"
 task = "behavior_cloning_states+reward_conditioned_states"
 num_trajectories = 900
 dropout = 0.1
-norm = "pre"
 fourier_features = 4
 differences = True
 eval_modes = "bc,bc_states,rc,rc_states"

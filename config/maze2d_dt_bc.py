@@ -13,7 +13,6 @@ dataset = "maze2d-medium"
 task = "dt_bc_states"
 num_trajectories = 900
 dropout = 0.1
-norm = "pre"
 fourier_features = 4
 differences = True
 model_type = "dt"

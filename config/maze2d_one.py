@@ -16,7 +16,6 @@ task = "random+behavior_cloning_states+reward_conditioned_states"
 context = 5
 num_trajectories = 900
 dropout = 0.1
-norm = "pre"
 fourier_features = 4
 differences = True
 learning_rate = 2e-3

@@ -14,7 +14,6 @@ task = "random"
 context = 5
 num_trajectories = 900
 dropout = 0.1
-norm = "pre"
 fourier_features = 4
 differences = True
 learning_rate = 2e-3

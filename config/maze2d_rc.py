@@ -13,7 +13,6 @@ dataset = "maze2d-medium"
 task = "reward_conditioned_states"
 num_trajectories = 900
 dropout = 0.1
-norm = "pre"
 fourier_features = 4
 differences = True
 eval_modes = "rc,rc_states"

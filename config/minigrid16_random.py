@@ -18,4 +18,6 @@ task = "random"
 eval_tasks = "all"  # the paper's eight; their sum chooses the checkpoint
 num_trajectories = 20000
 dropout = 0.0
+norm = "post"
+learning_rate = 1e-3
 max_iters = 5000

@@ -10,5 +10,5 @@
 out_dir = "out/minigrid_all"
 dataset = "doorkey"
 task = "all"
-max_iters = 4000
+max_iters = 2000
 dtype = "bfloat16"

@@ -17,7 +17,6 @@ task = "random_return+all"  # what a return of its own would be is asked as well
 eval_tasks = "all"  # the paper's eight; their sum chooses the checkpoint
 return_weight = 0.2
 dropout = 0.0
-norm = "pre"
 learning_rate = 2e-3
 dtype = "bfloat16"
 max_iters = 8000

@@ -20,6 +20,7 @@ factor_hiding = 0.2
 fresh = True
 dropout = 0.0
 warmup_iters = 500
+learning_rate = 1e-3
 max_iters = 40000
 eval_interval = 4000
 eval_sequences = 2000

@@ -13,4 +13,5 @@ out_dir = "out/minigrid_random"
 dataset = "doorkey"
 task = "random"
 eval_tasks = "all"  # the paper's eight; their sum chooses the checkpoint
-max_iters = 2500
+learning_rate = 8e-3
+max_iters = 1250

@@ -14,11 +14,11 @@ RANDOM_MASKS="config/minigrid_random.py --eval_interval=500 --dtype=bfloat16"
 SMALL="--n_embd=64 --n_layer=2 --n_head=4 --dropout=0.4 --weight_decay=0.5" # as in minigrid.sh
 
 for seed in $(seeds); do
-  STUDY=minigrid_50 run random $RANDOM_MASKS --num_trajectories=50 --max_iters=2000 $SMALL
-  STUDY=minigrid_500 run random $RANDOM_MASKS --num_trajectories=500 --max_iters=5000
-  STUDY=minigrid_1000 run random $RANDOM_MASKS --num_trajectories=1000 --max_iters=5000
-  STUDY=minigrid_10000 run random $RANDOM_MASKS --num_trajectories=10000 --max_iters=5000
-  STUDY=minigrid_unlimited run random $RANDOM_MASKS --fresh=True --max_iters=5000
+  STUDY=minigrid_50 run random $RANDOM_MASKS --num_trajectories=50 --max_iters=1000 $SMALL
+  STUDY=minigrid_500 run random $RANDOM_MASKS --num_trajectories=500 --max_iters=2500
+  STUDY=minigrid_1000 run random $RANDOM_MASKS --num_trajectories=1000 --max_iters=2500
+  STUDY=minigrid_10000 run random $RANDOM_MASKS --num_trajectories=10000 --max_iters=2500
+  STUDY=minigrid_unlimited run random $RANDOM_MASKS --fresh=True --max_iters=2500
 done
 
 run_all

@@ -24,10 +24,12 @@ elif [ "${LARGE:-0}" = 1 ]; then
 fi
 DREAMS=${DREAMS:-50000}
 if [ -n "$TINY" ]; then DREAMS=200; fi
-POLICY= DYNAMICS= RETURNS=
+# longer and with more care than the heatmap's: all that is dreamt is theirs
+POLICY="--norm=post --learning_rate=1e-3 --max_iters=1500" RETURNS=
+DYNAMICS="--norm=post --learning_rate=1e-3 --max_iters=1200"
 if [ "$N" = 50 ]; then # they are soon known by heart: strong weight decay, and more steps for that
-  POLICY="--learning_rate=2e-3 --weight_decay=3"
-  DYNAMICS="--learning_rate=2e-3 --weight_decay=2 --max_iters=4000"
+  POLICY="$POLICY --learning_rate=2e-3 --weight_decay=3"
+  DYNAMICS="--norm=post --learning_rate=2e-3 --weight_decay=2 --max_iters=4000"
   RETURNS="--dropout=0.2 --max_iters=4000"
 fi
 dreamers() { # the seeds of the small models; of 50, each has learnt something else

@@ -18,11 +18,11 @@ source "$here/common.sh"
 N=${N:-500} SEEDS=${SEEDS:-0 1 2 3 4 5}
 STUDY=minigrid_$N
 EVERY="--num_trajectories=$N"
-FEW= DYNAMICS=
+FEW= DYNAMICS="--learning_rate=1e-3 --max_iters=400"
 if [ "$N" = 50 ]; then # they are soon known by heart: small models, much dropout, fewer steps
   EVERY="$EVERY --steps_times=0.4"
   FEW="--n_embd=64 --n_layer=2 --n_head=4 --dropout=0.4 --weight_decay=0.5"
-  DYNAMICS="--learning_rate=1e-3 --dropout=0.1 --max_iters=1500" # random masks have taught few moves
+  DYNAMICS="$DYNAMICS --dropout=0.1 --max_iters=1500" # random masks have taught few moves
 fi
 
 # One model more for each column. It starts from `random` of the same seed, and has its network.
@@ -33,7 +33,7 @@ finetune() { # task, and its own settings
 }
 # What predicts one action overfits first: more dropout there.
 CONTROL="--learning_rate=5e-4 --dropout=0.2 --weight_decay=0.1 --max_iters=300 $FEW"
-INFERENCE="--learning_rate=3e-4 --max_iters=400"
+INFERENCE="--learning_rate=3e-4 --max_iters=200"
 
 for seed in $(seeds); do
   # one task each
@@ -47,7 +47,7 @@ for seed in $(seeds); do
   run backward_dynamics config/minigrid_backward.py
   # all eight, and random masks
   run all config/minigrid_all.py $FEW
-  run random config/minigrid_random.py --max_iters=5000 --eval_interval=500 --dtype=bfloat16 $FEW
+  run random config/minigrid_random.py --max_iters=2500 --eval_interval=500 --dtype=bfloat16 $FEW
   # feed-forward nets and Decision-GPT
   run nn_bc config/nn_bc.py
   run nn_random config/nn_random.py
@@ -60,8 +60,8 @@ for seed in $(seeds); do
   finetune waypoint $CONTROL
   finetune past $INFERENCE $FEW
   finetune future $INFERENCE --dropout=0.2 $FEW
-  finetune forward_dynamics $INFERENCE $FEW $DYNAMICS
-  finetune backward_dynamics $INFERENCE $FEW $DYNAMICS
+  finetune forward_dynamics $FEW $DYNAMICS
+  finetune backward_dynamics $FEW $DYNAMICS
 done
 
 run_all

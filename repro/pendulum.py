@@ -50,7 +50,8 @@ BINS = "PendulumBins-v1"  # the same, its torque in classes
 make_bins = lambda **options: DiscretizeAction(gymnasium.make(ENV, **options), CLASSES)
 gymnasium.register(BINS, make_bins, max_episode_steps=200)
 MODES = ("bc", "bc_states", "rc", "rc_states")
-SHAPE = "--n_embd=64 --n_layer=2 --n_head=4 --dropout=0 --learning_rate=1e-3 --eval_interval=1000"
+SHAPE = "--n_embd=64 --n_layer=2 --n_head=4 --dropout=0 --norm=post --learning_rate=1e-3"
+SHAPE += " --eval_interval=1000"
 
 
 def act(observation, generator):
