@@ -1,8 +1,7 @@
-"""How fast is it, and how far from the machine's limit: each claim about speed or memory, measured.
+"""How fast is it, and how far from the machine's limit: each claim about speed, measured.
 
     python bench.py --json=bench.json                           # 3 minutes on two idle cores
     python bench.py --measure=steps --configurations=doorkey    # what a DoorKey training step costs
-    python bench.py --measure=growth,compile                    # the rest: minutes each
     python bench.py --measure=seeds --device=cuda               # several seeds at once, on a GPU
 
 It prints Markdown tables and writes the numbers as JSON. Times are medians. The models are the
@@ -19,23 +18,18 @@ import io
 import math
 import multiprocessing
 import os
-import runpy
 import signal
 import statistics
-import sys
 import tempfile
 import time
 
 if __name__ == "__mp_main__":  # Ctrl-C is for the one that started this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-import numpy as np
 import torch
 import torch.nn as nn
 
 import checkpoint
-import data
-import doorkey
 import evaluate
 import masks
 import maze2d
@@ -46,8 +40,8 @@ import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
 json = ""  # a file for all numbers
-measure = "steps,memory,throughput,validation,rollout"  # and growth, compile, seeds
-configurations = "doorkey,maze2d_5,maze2d_10"  # of steps, memory and compile
+measure = "steps,throughput,validation,rollout"  # and seeds
+configurations = "doorkey,maze2d_5,maze2d_10"  # of steps and seeds
 repetitions = 100  # training steps of each configuration
 rounds = 2  # repetitions of what takes seconds: throughput, validation, rollouts
 sequences = 5000  # validation questions per task
@@ -68,10 +62,7 @@ CONFIGURATIONS = {
     "maze2d_5": PUBLISHED | MAZE | {"dropout": 0.0, "context": 5},
     "maze2d_10": PUBLISHED | MAZE | {"dropout": 0.0, "context": 10},
 }
-GROWTH = {f"context_{T}": {"context": T} for T in (10, 50, 200)}
-GROWTH |= {f"n_embd_{d}": {"n_embd": d, "n_ff": d} for d in (64, 256, 512)}
-GROWTH |= {f"batch_{B}": {"batch_size": B} for B in (25, 400)}
-MEASURES = ("steps", "memory", "throughput", "validation", "rollout", "growth", "compile", "seeds")
+MEASURES = ("steps", "throughput", "validation", "rollout", "seeds")
 TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
 
 
@@ -80,17 +71,13 @@ def main():
     torch.set_num_threads(threads)
     checkpoint.check_device(device)
     runs = {name: CONFIGURATIONS[name] for name in chosen(configurations)}
-    results = {name: {} for name in runs} | {"threads": threads, "torch": torch.__version__}
+    results = {"threads": threads, "torch": torch.__version__}
     results["load"] = os.getloadavg()[0]  # processes at work in the last minute, on average
     for name in chosen(measure):
         function = globals()[f"measure_{name}"]
         rows = function(runs)
         print_table(function.__doc__, rows)
-        if name in ("steps", "memory"):  # these go to the configurations
-            for run in runs:
-                results[run] |= rows[run]
-        else:
-            results[name] = rows
+        results |= rows if name == "steps" else {name: rows}
     if "validation" in results:
         results["validation_s"] = results["validation"]["threads_1"]["seconds"]
     if "rollout" in results:
@@ -189,42 +176,6 @@ def measure_steps(runs):
         row["times_limit"] = row["step_ms"] / row["gemm_ms"]
         rows[name] = row | {"parameters": model.num_params(network)}
     return rows
-
-
-def measure_memory(runs):
-    """The most memory that train.py holds, evaluations included"""
-    with tempfile.TemporaryDirectory() as folder:
-        place = lambda name: {"max_iters": 5, "out_dir": f"{folder}/{name}"}
-        peaks = apart(peak_mb, [command(runs[name] | place(name)) for name in runs])
-    return {name: {"peak_mb": peak} for name, peak in zip(runs, peaks)}
-
-
-def peak_mb(argv):
-    """Run train.py in this process, and return the process's peak; 0 where Linux's /proc is not."""
-    sys.argv = argv
-    with contextlib.redirect_stdout(io.StringIO()):
-        runpy.run_path(TRAIN, run_name="__main__")
-    # Not ru_maxrss: a fresh process begins with what its parent held.
-    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1.024e-3
-    return 0.0
-
-
-def measure_growth(runs):
-    """How a step grows: DoorKey's without dropout, on noise of any length, n_ff = n_embd"""
-    random = np.random.default_rng(0)
-    noise = {f.name: random.integers(f.size, size=(700, 200)) for f in doorkey.factors()}
-    with tempfile.TemporaryDirectory() as folder:
-        data.Trajectories(doorkey.factors(), noise).save(f"{folder}/noise.npz")
-        base = CONFIGURATIONS["doorkey"] | {"dataset": f"{folder}/noise.npz", "dropout": 0.0}
-        shapes = {name: base | shape for name, shape in GROWTH.items()}
-        time, space = measure_steps(shapes), measure_memory(shapes)
-    return {name: time[name] | space[name] for name in shapes}
-
-
-def measure_compile(runs):
-    """The same steps with torch.compile"""
-    return measure_steps({name: runs[name] | {"compile": True} for name in runs})
 
 
 def measure_seeds(runs):

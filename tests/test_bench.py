@@ -61,7 +61,7 @@ def test_what_is_not_measured_is_not_there(run_warm, tmp_path):
     process = run_warm("bench.py", *flags, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "bench.json").read_text())
-    assert results["doorkey"] == {} and not {"maze2d_5", "validation_s"} & results.keys()
+    assert results.keys() == {"threads", "torch", "load"}
 
 
 def test_the_steps_are_those_of_train(run_warm, tmp_path):
@@ -88,14 +88,6 @@ def test_linear_products_are_all_of_the_models():
         assert (layer.out_features, layer.in_features) in multiplied
 
 
-def test_the_memory_of_a_process_of_its_own(run_warm, tmp_path):
-    flags = ["--measure=memory", "--configurations=doorkey", "--json=bench.json"]
-    process = run_warm("bench.py", *flags, cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
-    results = json.loads((tmp_path / "bench.json").read_text())
-    assert 50 < results["doorkey"]["peak_mb"] < 5000
-
-
 @pytest.fixture
 def here(monkeypatch):
     """What runs in processes of its own runs in this one: processes take long."""
@@ -109,23 +101,6 @@ def test_throughput(tiny, here):
     rates = bench.measure_throughput({})
     assert rates.keys() == {"threads_1", "processes_2"}
     assert all(row["sequences_per_s"] > 0 for row in rates.values())
-
-
-def test_growth(tiny, here, monkeypatch):
-    shapes = {"context_30": {"context": 30}, "n_embd_8": {"n_embd": 8, "n_ff": 8}}
-    monkeypatch.setattr(bench, "GROWTH", shapes)
-    rows = bench.measure_growth({})
-    assert rows.keys() == shapes.keys()
-    for row in rows.values():
-        assert {"step_ms", "attention_ms", "peak_mb"} < row.keys()
-        assert all(math.isfinite(x) and x > 0 for x in row.values())
-
-
-def test_compiled_steps_are_timed_likewise(tiny, here, monkeypatch):
-    compiled = []  # the real one takes a minute
-    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
-    rows = bench.measure_compile({"doorkey": tiny["doorkey"]})
-    assert rows["doorkey"]["step_ms"] > 0 and len(compiled) == 1
 
 
 @pytest.mark.parametrize(
