@@ -1,4 +1,4 @@
-# make demo        train the main experiment (about 2 minutes), evaluate it, draw its loss curves
+# make demo        train the main experiment (about a minute), evaluate it, draw its loss curves
 # make demo-maze   the same in Maze2D (about 6 minutes)
 # make test        the linter, the formatter (checking only) and the whole test suite
 # make quick       the tests of masks, leaks and the loss, and one short training run
