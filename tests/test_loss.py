@@ -143,10 +143,10 @@ def test_gradients_ignore_what_is_not_predicted(whole, head, toy_data, generator
 
 MODELS = {  # a model: a task of one timestep
     "unimask": (dict(head="gaussian"), "waypoint"),
-    "pre-entry": (dict(norm="pre", layout="entry"), "forward_dynamics"),
+    "post-entry": (dict(norm="post", layout="entry"), "forward_dynamics"),
     "dt": (dict(model_type="dt", positions="learned"), "reward_conditioned"),
     "nn": (dict(model_type="nn", head="median"), "behavior_cloning+backward_dynamics"),
-    "shallow": (dict(n_layer=1, layout="factor", norm="pre"), "inverse_dynamics"),
+    "shallow": (dict(n_layer=1, layout="factor", norm="post"), "inverse_dynamics"),
 }
 
 

@@ -471,14 +471,14 @@ def test_settings_that_cannot_work_are_refused_by_name(key, value):
 def test_number_of_parameters_is_that_of_the_formula(doorkey_data):
     inputs, outputs, d, ff, layers = 16 + 16 + 4 + 17, 16 + 16 + 4, 16, 24, 2
     block = 3 * d * d + 3 * d + d * d + d + 2 * 2 * d + 2 * d * ff + ff + d
-    transformer = (inputs + 1) * d + layers * block + (d + 1) * outputs
+    transformer = (inputs + 1) * d + layers * block + 2 * d + (d + 1) * outputs
     net = (inputs * CONTEXT + 1) * d + (d + 1) * d + (d + 1) * outputs * CONTEXT
     sizes = [
         (dict(hidden="zero"), transformer),
         (dict(hidden="flag"), transformer + 4 * d),
         (dict(hidden="zero", positions="learned"), transformer + CONTEXT * d),
         (dict(hidden="zero", positions="timestep"), transformer + 20 * d),
-        (dict(hidden="zero", norm="pre"), transformer + 2 * d),
+        (dict(hidden="zero", norm="post"), transformer - 2 * d),
         (dict(hidden="zero", embedding="norm"), transformer + 2 * d),
         (dict(model_type="nn", hidden="zero"), net),
     ]

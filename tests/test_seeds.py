@@ -14,7 +14,7 @@ SETTINGS = {  # of what a step does: each in some way
     "a mixture, and an average": ["--task=random+all", "--ema=0.9", "--batch_size=40"],
     "factors hidden": ["--factor_hiding=0.3", "--grad_clip=0", "--weight_decay=0.5"],
     "by turns": ["--task=past+behavior_cloning", "--by_turns=True"],
-    "decision-gpt": ["--model_type=dt", "--task=dt_rc", "--positions=learned", "--norm=pre"],
+    "decision-gpt": ["--model_type=dt", "--task=dt_rc", "--positions=learned", "--norm=post"],
     "feed-forward": ["--model_type=nn", "--task=behavior_cloning"],
     "padding": ["--dataset=toy.npz", "--context=12", "--task=behavior_cloning"],
     "numbers": [
