@@ -33,7 +33,7 @@ finetune() { # task, and its own settings
 }
 # What predicts one action overfits first: more dropout there.
 CONTROL="--learning_rate=5e-4 --dropout=0.2 --weight_decay=0.1 --max_iters=300 $FEW"
-INFERENCE="--learning_rate=3e-4 --max_iters=200"
+INFERENCE="--learning_rate=3e-4 --max_iters=$((N < 1000 ? 200 : 400))" # more data, more to learn
 
 for seed in $(seeds); do
   # one task each
