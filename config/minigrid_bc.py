@@ -3,7 +3,7 @@ random masking.
 
     python train.py config/minigrid_bc.py && python evaluate.py --out_dir=out/minigrid_bc
 
-0.5 minutes on one core, beside another run. Test loss 1.092 +- 0.004 over 6 seeds; the exact limit
+0.2 minutes on one core, beside another run. Test loss 1.092 +- 0.003 over 6 seeds; the exact limit
 is 1.065 (repro/results/minigrid_500.json).
 """
 

@@ -13,6 +13,7 @@ model_type = "nn"
 task = "behavior_cloning"
 n_layer = 2
 dropout = 0.3
+learning_rate = 1e-3
 weight_decay = 0.1
 max_iters = 1000
 eval_tasks = "behavior_cloning"  # its own task chooses the best checkpoint

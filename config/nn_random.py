@@ -18,3 +18,4 @@ weight_decay = 0.3
 max_iters = 3000
 n_layer = 2
 dropout = 0.5
+learning_rate = 1e-3

@@ -233,8 +233,12 @@ def write_out(axis):
 
 
 def draw_masks(found, path):
-    """Two panels: gaps of the eight tasks against those of other questions; returns in the maze."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    """Gaps of the eight tasks against those of other questions; beside it returns in the maze."""
+    panels = 2 if found["maze2d"] else 1
+    figure, axes = plt.subplots(
+        1, panels, figsize=(1 + 5 * panels, 4.6), layout="constrained", squeeze=False
+    )
+    axes = axes[0]
     for i, (row, words) in enumerate(tables.MASKS.items()):
         style = {"color": COLORS(i / len(tables.MASKS)), "marker": "os^vD<>*"[i], "linestyle": ""}
         gaps = found["doorkey"].get(row, {})
@@ -242,15 +246,16 @@ def draw_masks(found, path):
             axes[0].plot([gaps["sum"]], [gaps["general"]], markersize=8, label=words, **style)
         for y, x in enumerate(found["maze2d"].get(row, {}).values()):
             axes[1].plot([x], [y], markersize=8, **style)
+    if found["maze2d"]:
+        axes[1].set_xlabel("return in the medium maze, T=5 (m)")
+        axes[1].set_yticks(range(4), ["bc", "bc_states", "rc", "rc_states"])
     axes[0].set_xlabel("sum of the gaps of the eight tasks (nats)")
     axes[0].set_ylabel("mean gap of other questions (nats)")
-    axes[1].set_xlabel("return in the medium maze, T=5 (m)")
-    axes[1].set_yticks(range(4), ["bc", "bc_states", "rc", "rc_states"])
     for ax in axes:
         ax.grid(linewidth=0.3)
         ax.spines[["top", "right"]].set_visible(False)
     legend = axes[0].get_legend_handles_labels()
-    figure.legend(*legend, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    figure.legend(*legend, loc="outside lower center", ncols=2 * panels, fontsize=9, frameon=False)
     save(figure, path)
 
 

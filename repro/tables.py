@@ -406,9 +406,11 @@ def masks_study(doorkey, maze, generality):
 def masks_table(found):
     """A page with a row for each kind of masks."""
     rows, modes = [], ("bc", "bc_states", "rc", "rc_states")
+    shown = {"doorkey": ("sum", *masks.EIGHT, "general"), "maze2d": modes}
+    shown = {world: names for world, names in shown.items() if found[world]}
     for row in in_order(MASKS, found["doorkey"] | found["maze2d"]):
         texts = [MASKS.get(row, row)]
-        for world, names in ("doorkey", ("sum", *masks.EIGHT, "general")), ("maze2d", modes):
+        for world, names in shown.items():
             means, spread = (x[world].get(row, {}) for x in (found, found["spread"]))
             for name in names:
                 cell = {"mean": means.get(name), "std": spread.get(name)}
@@ -416,14 +418,16 @@ def masks_table(found):
                     del cell["std"]
                 texts.append(show(cell if name in means else None))
         rows.append(texts)
-    columns = ["masks", "sum of gaps", *(TITLES[task] for task in masks.EIGHT), "other questions"]
-    columns += ["maze: bc", *modes[1:]]
+    columns = ["sum of gaps", *(TITLES[task] for task in masks.EIGHT), "other questions"]
+    heads = {"doorkey": columns, "maze2d": ["maze: bc", *modes[1:]]}
+    columns = ["masks", *(head for world in shown for head in heads[world])]
+    in_maze = " Medium maze, T=5, 8,000 steps: mean returns of 1,000 fresh episodes."
+    in_maze *= "maze2d" in shown
     caption = (
         "One set of weights, never finetuned; the same model and steps, other masks. DoorKey: gaps "
         "to the exact limit after training on 500 trajectories, and the mean gap over 1,000 "
-        "questions that no row was trained on by name (`generality.py`). Medium maze, T=5, 8,000 "
-        f"steps: mean returns of 1,000 fresh episodes. Means over {count(found['seeds'])} at most, ± "
-        "standard deviation (returns: standard error)."
+        f"questions that no row was trained on by name (`generality.py`).{in_maze} Means over "
+        f"{count(found['seeds'])} at most, ± standard deviation (returns: standard error)."
     )
     made = f"Made by `{found['command']}` in {found['core_minutes']:.0f} core-minutes."
     return page(caption, markdown(columns, rows), made)

@@ -14,7 +14,7 @@ import run
 import tables
 
 RESULTS = ROOT / "repro" / "results"
-STUDIES = ("minigrid_500", "minigrid_50", "minigrid_1000", "minigrid_curve",
+STUDIES = ("masks", "minigrid_500", "minigrid_50", "minigrid_1000", "minigrid_curve",
            "maze2d_medium", "maze2d_umaze", "maze2d_large", "maze2d_ablation")  # fmt: skip
 MINUTES = {"training": 1.0, "evaluation": 0.5}
 
@@ -42,9 +42,9 @@ def test_committed_summaries_and_tables_are_those_of_the_committed_lines(
 ):
     monkeypatch.setattr(figures, "results", str(tmp_path))
     monkeypatch.setattr(figures, "study", study)
-    for name in ("draw_heatmap", "draw_learning_curve", "draw_courses"):
+    for name in ("draw_heatmap", "draw_learning_curve", "draw_courses", "draw_masks"):
         monkeypatch.setattr(figures, name, lambda *_: None)
-    for path in RESULTS.glob("*.jsonl"):
+    for path in [*RESULTS.glob("*.jsonl"), RESULTS / "generality.json"]:
         (tmp_path / path.name).symlink_to(path)
     figures.main()
     made = [path for path in tmp_path.iterdir() if path.suffix != ".jsonl"]
