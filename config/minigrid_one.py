@@ -1,5 +1,5 @@
 """One set of weights for DoorKey, of nothing but 500 demonstrations: random masks and the eight
-tasks, with strong weight decay.
+tasks.
 
     python train.py config/minigrid_one.py && python evaluate.py --out_dir=out/minigrid_one
 """
@@ -8,7 +8,6 @@ out_dir = "out/minigrid_one"
 dataset = "doorkey"
 task = "random+all"
 eval_tasks = "all"  # the paper's eight; their sum chooses the checkpoint
-weight_decay = 1.0  # what it learns by heart fades, and what holds everywhere stays
 dtype = "bfloat16"
-max_iters = 5000
-eval_interval = 1000
+learning_rate = 8e-3
+max_iters = 2500
