@@ -2,7 +2,7 @@
 # The learning curve of random masking on DoorKey: 50, 500, 1,000, 10,000 and unlimited trajectories.
 # Then assets/minigrid_curve.png.
 #
-#   bash repro/curve.sh                     # 3 seeds: 17 minutes on 2 cores
+#   bash repro/curve.sh                     # 3 seeds: 11 minutes on 2 cores
 #   SMOKE=1 bash repro/curve.sh             # tiny, one seed, into out/smoke: under a minute
 #
 # What repro/minigrid.sh has made is not made again. Killed, the same command goes on where it stopped.
