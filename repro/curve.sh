@@ -11,10 +11,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 SEEDS=${SEEDS:-0 1 2}
 RANDOM_MASKS="config/minigrid_random.py --eval_interval=500 --dtype=bfloat16"
-SMALL="--n_embd=64 --n_layer=2 --n_head=4 --dropout=0.4 --weight_decay=0.5" # as in minigrid.sh
+SMALL="--n_embd=64 --n_layer=2 --n_head=4 --dropout=0.4 --weight_decay=0.5 --norm=post --learning_rate=1e-3" # as in minigrid.sh
 
 for seed in $(seeds); do
-  STUDY=minigrid_50 run random $RANDOM_MASKS --num_trajectories=50 --max_iters=1000 $SMALL
+  STUDY=minigrid_50 run random $RANDOM_MASKS --num_trajectories=50 --max_iters=2000 $SMALL
   STUDY=minigrid_500 run random $RANDOM_MASKS --num_trajectories=500 --max_iters=2500
   STUDY=minigrid_1000 run random $RANDOM_MASKS --num_trajectories=1000 --max_iters=2500
   STUDY=minigrid_10000 run random $RANDOM_MASKS --num_trajectories=10000 --max_iters=2500
