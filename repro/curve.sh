@@ -11,7 +11,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 SEEDS=${SEEDS:-0 1 2}
 RANDOM_MASKS="config/minigrid_random.py --eval_interval=500 --dtype=bfloat16"
-SMALL="--n_embd=64 --n_layer=2 --n_head=4 --dropout=0.4 --weight_decay=0.5 --norm=post --learning_rate=1e-3" # as in minigrid.sh
+# 50 trajectories: as in minigrid.sh
+SMALL="--n_embd=64 --n_layer=2 --n_head=4 --dropout=0.4 --weight_decay=0.5 --norm=post --learning_rate=1e-3"
 
 for seed in $(seeds); do
   STUDY=minigrid_50 run random $RANDOM_MASKS --num_trajectories=50 --max_iters=2000 $SMALL

@@ -34,7 +34,6 @@ study = ""  # the results file that the line belongs to, e.g. minigrid_500
 row = ""  # what is trained: with the seed it names the line
 results = "repro/results"  # the folder of the results files
 runs = "out/runs"  # the folder of the checkpoints
-steps_times = 1.0  # what max_iters is multiplied by
 seeds = ""  # to train at once, e.g. "0,1,2", in the place of --seed
 ask = False  # only tell, by the exit code, whether there is nothing to do
 checkpoint = False  # make it again if its checkpoint is gone, because another run starts from it
@@ -115,9 +114,8 @@ def train_settings(arguments):
     """train.py's settings in full. Raises ValueError for what train.py would refuse."""
     if not study or not row:
         raise ValueError("--study and --row name the line: --study=minigrid_500 --row=random")
-    configurator.check(globals(), COUNTS | {"steps_times": (0, 10**9)})
+    configurator.check(globals(), COUNTS)
     config = configurator.override(train_defaults(), split(arguments)[1])
-    config["max_iters"] = max(1, round(config["max_iters"] * steps_times))
     config["out_dir"] = f"{runs}/{study}/{row}_s{config['seed']}"
     return config
 
