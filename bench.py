@@ -105,18 +105,22 @@ def steps(run, n):
         run.train_step(it)
 
 
-def linear_products(network, rows):
-    """A function that computes the three matrix products of every linear layer, and no more."""
-    jobs = []
+def linear_products(network, *rows):
+    """A function that computes the three matrix products of every linear layer, and no more.
+
+    rows: B * T of one network; S, B * T of several at once.
+    """
+    where = next(network.parameters()).device
+    jobs, random = [], lambda *shape: torch.randn(*rows[:-1], *shape, device=where)
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Linear):
-            x, weight = torch.randn(rows, layer.in_features), layer.weight.detach().clone()
-            gradient = torch.randn(rows, layer.out_features)
-            jobs += [(x, weight.t()), (gradient.t(), x)]
+            weight = random(layer.out_features, layer.in_features)
+            x, gradient = random(rows[-1], layer.in_features), random(rows[-1], layer.out_features)
+            jobs += [(x, weight.mT), (gradient.mT, x)]
             if "embedding" not in name:  # nobody needs the gradient of the data
                 jobs.append((gradient, weight))
-    jobs = [(a, b, torch.mm(a, b)) for a, b in jobs]
-    return lambda: [torch.mm(a, b, out=out) for a, b, out in jobs]
+    jobs = [(a, b, a @ b) for a, b in jobs]
+    return lambda: [torch.matmul(a, b, out=out) for a, b, out in jobs]
 
 
 def attention(config, B):
@@ -179,34 +183,52 @@ def measure_steps(runs):
 
 
 def measure_seeds(runs):
-    """Milliseconds of a step of one seed, and of six at once, with train_seeds.py"""
+    """Milliseconds of a step of one seed, of six at once, and of its limit, with train_seeds.py"""
     rows = {}
     for name, settings in runs.items():
-        for seeds in ("0", "0,1,2,3,4,5"):
+        for count in (1, 6):
             for compiled in (False, True)[: 1 + (device != "cpu")]:
-                own = settings | {"device": device, "compile": compiled}
-                step_ms = 1000 * step_of_seeds(own, seeds)
-                rate = 1000 * settings["batch_size"] * (1 + seeds.count(",")) / step_ms
-                row = f"{name}, {1 + seeds.count(',')} at once" + ", compiled" * compiled
-                rows[row] = {"step_ms": step_ms, "sequences_per_s": rate}
+                together = set_up_together(settings | {"compile": compiled}, count)
+                B, T = settings["batch_size"], settings["context"]
+                row = {"step_ms": milliseconds(together.step)}
+                products = recorded(linear_products(together.network, count, B * T))
+                row["gemm_ms"] = milliseconds(lambda it, products=products: products())
+                row["sequences_per_s"] = 1000 * B * count / row["step_ms"]
+                rows[f"{name}, {count} at once" + ", compiled" * compiled] = row
     return rows
 
 
-def step_of_seeds(settings, seeds):
-    """Seconds of a step of train_seeds.py, over many: a GPU is waited for at the end only."""
-    train_seeds.seeds = seeds
-    quick = {"eval_tasks": "behavior_cloning", "eval_sequences": 1}
+def set_up_together(settings, count):
+    """So many seeds as train_seeds.Together, on the device, with fresh weights."""
+    train_seeds.seeds = ",".join(map(str, range(count)))
+    own = settings | {"eval_tasks": "behavior_cloning", "eval_sequences": 1, "device": device}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        arguments = command(settings | quick | {"out_dir": folder + "/{seed}"})[1:]
-        together = train_seeds.Together(train_seeds.set_up_all(arguments))
-    for it in range(5):  # the third is recorded
-        together.step(it)
-    together.loss_sum.tolist()  # wait
+        arguments = command(own | {"out_dir": folder + "/{seed}"})[1:]
+        return train_seeds.Together(train_seeds.set_up_all(arguments))
+
+
+def recorded(function):
+    """The same as a CUDA graph, where the device is a GPU: so it never waits for the CPU."""
+    if device == "cpu":
+        return function
+    function()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    return graph.replay
+
+
+def milliseconds(step):
+    """Of step(it), over many: a GPU is waited for at the end only."""
+    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
+    for it in range(5):  # the third of a training step is recorded
+        step(it)
+    wait()
     began = time.perf_counter()
     for it in range(5, 5 + repetitions):
-        together.step(it)
-    together.loss_sum.tolist()
-    return (time.perf_counter() - began) / repetitions
+        step(it)
+    wait()
+    return 1000 * (time.perf_counter() - began) / repetitions
 
 
 def measure_throughput(runs):

@@ -34,7 +34,7 @@ EVERY="config/locomotion.py --env=$WORLD --rollouts=100 --sequences=500"
 BC="--task=behavior_cloning_states --modes=bc_states"
 DT="--model_type=dt --returns=all --embedding=norm --positions=learned"
 ASK="--target_return=$TARGETS --modes"
-for seed in $SEEDS; do
+for seed in $(seeds); do
   run one $WHOLE --max_iters=6000 --n_ff=512 --learning_rate=2e-3 --state_weight=0.3 \
     $ASK=bc_states,rc_states
   run one_short $WHOLE $ASK=bc_states,rc_states
@@ -48,7 +48,7 @@ for seed in $SEEDS; do
     --task=behavior_cloning_states+reward_conditioned_states
 done
 # a tenth of the episodes has actions: alone, and beside the others, which are films
-for seed in $SEEDS; do
+for seed in $(seeds); do
   run tenth $WHOLE --num_trajectories="$TENTH" $ASK=bc_states,rc_states
   run films --dataset="${DATA}_films.npz" $ASK=bc_states,rc_states
 done
