@@ -3,7 +3,7 @@
     python repro/claims.py           # prints the table of repro/README.md, writes results/claims.json
 
 What it reads: results/minigrid_500.json, maze2d_medium.json and .jsonl, maze2d_returns.jsonl,
-published.json.
+maze2d_medium_paper.jsonl, published.json.
 Read next: tables.py.
 """
 
@@ -97,14 +97,14 @@ def maze_claims():
     )
     yield first_return()
     random = here("unimask_random", "10")
-    with open(f"{results}/maze2d_paper.json", encoding="utf-8") as file:
-        paper = json.load(file)
-    returns = [paper["best"]["returns"][mode]["mean"] for mode in ("bc", "rc")]
+    lines = run.read_results(f"{results}/maze2d_medium_paper.jsonl")
+    (paper,) = [line for line in lines if line["row"] == "unimask_random_T10"]
+    returns = [paper["results"]["best"]["rollouts"][x]["return"]["mean"] for x in ("bc", "rc")]
     yield (
         "6. Random masks alone drive. BC / RC at T=10",
         f"{pair(theirs('unimask_random', '10'))} after 360,000 steps",
         f"{pair(random)} after 8,000 steps; by the published recipe {pair(returns)} "
-        f"after {paper['best']['step']:,}, one seed",
+        f"after {paper['iters']['best']:,} of {paper['iters']['last']:,}, one seed",
         "yes, by the published recipe" if min(returns) > 2.2 else "no",
     )
 

@@ -288,6 +288,7 @@ def draw_courses(grid, T, path):
     Without the evaluation before the first step: the minutes have a logarithmic scale.
     """
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    gpu = any("gpu" in row[T][0]["versions"] for row in grid.values() if T in row)
     for i, (name, (marker, *rows)) in enumerate(FAMILIES.items()):
         for row, line_style, which in zip(rows, ("-", "--"), (", BC", ", RC")):
             if T not in grid.get(row, {}):
@@ -300,7 +301,7 @@ def draw_courses(grid, T, path):
     for ax, y in zip(axes, ("validation error of the actions", "return of 100 episodes (m)")):
         ax.set_xscale("log")
         write_out(ax.xaxis)
-        ax.set_xlabel("minutes on one core")
+        ax.set_xlabel(f"minutes on {'a GPU, beside other runs' if gpu else 'one core'}")
         ax.set_ylabel(y)
         ax.grid(linewidth=0.3)
         ax.spines[["top", "right"]].set_visible(False)

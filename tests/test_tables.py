@@ -7,6 +7,7 @@ import re
 import pytest
 from conftest import ROOT
 
+import acting
 import claims
 import figures
 import masks
@@ -15,7 +16,8 @@ import tables
 
 RESULTS = ROOT / "repro" / "results"
 STUDIES = ("masks", "minigrid_500", "minigrid_50", "minigrid_1000", "minigrid_curve",
-           "maze2d_medium", "maze2d_umaze", "maze2d_large", "maze2d_ablation")  # fmt: skip
+           "minigrid_500_paper", "maze2d_medium", "maze2d_umaze", "maze2d_large",
+           "maze2d_medium_paper", "maze2d_ablation")  # fmt: skip
 MINUTES = {"training": 1.0, "evaluation": 0.5}
 
 
@@ -112,11 +114,14 @@ def test_numbers_of_the_doorkey_tables_in_texts_come_from_the_results(file, head
 )
 def test_numbers_of_the_maze_tables_in_texts_come_from_the_results(file, heading):
     found = json.loads((RESULTS / "maze2d_medium.json").read_text())
+    paper = json.loads((RESULTS / "maze2d_medium_paper.json").read_text())["rows"]
+    found["rows"]["published recipe"] = paper["unimask_random"]
     rows = {
+        "by the published recipe, one seed": ("published recipe", "published recipe"),
         "alone": ("unimask_bc", "unimask_rc"),
         "both, one model": ("unimask_bc_rc", "unimask_bc_rc"),
-        "two seeds": ("unimask_one", "unimask_one"),
-        "two seeds)": ("unimask_one", "unimask_one"),
+        "one set of weights": ("unimask_one", "unimask_one"),
+        "*: random masks and both": ("unimask_one", "unimask_one"),
         "random masks": ("unimask_random", "unimask_random"),
         "random masks, return hidden": ("unimask_random_bc", None),
         "random masks, finetuned": [f"unimask_random_finetune_{kind}" for kind in ("bc", "rc")],
@@ -126,6 +131,7 @@ def test_numbers_of_the_maze_tables_in_texts_come_from_the_results(file, heading
         "feed-forward net": ("nn_bc", "nn_rc"),
     }  # fmt: skip
     published = tables.PUBLISHED["maze2d_medium_return_mean_and_standard_error"]["T=10"]
+    published = published | {"published recipe": published["unimask_random"]}
     shown = rows_of((ROOT / file).read_text(), heading)
     contexts = ("10", "5") if "T=5" in (ROOT / file).read_text() else ("10",)
     assert len(shown) >= 4
@@ -297,6 +303,33 @@ def test_a_grid_search_is_ordered_by_what_chose_the_checkpoints():
     assert "| high | 2.000 | 1 | 1.0 |\n| low | 0.000 | 1 | 1.0 |" in table
 
 
+def test_the_tables_of_acting_in_the_text_are_those_of_the_results():
+    text = (ROOT / "repro" / "README.md").read_text()
+    agents = json.loads((RESULTS / "act_doorkey.json").read_text())["agents"]
+    shown = rows_of(text, "### Acting")
+    assert list(shown) == [acting.NAMES[agent] for agent in agents]
+    for agent, row in zip(agents.values(), shown.values()):
+        pairs = [(agent["bc_argmax"], agent["bc_sampled"])]
+        pairs += [(agent["asked_argmax"][x], agent["asked"][x]) for x in ("2", "4", "6", "8", "10")]
+        pairs += [(agent["best_feasible_argmax"], agent["best_feasible_sampled"])]
+        pairs += [(agent["best"], agent["best_sampled"])] if "best" in agent else []
+        cells = [cell.split("/") for cell in row.split("|")[2:-1] if "/" in cell]
+        assert [tuple(map(float, cell)) for cell in cells] == [
+            pytest.approx(pair, abs=0.0051) for pair in pairs
+        ]
+    agents = json.loads((RESULTS / "act_maze2d.json").read_text())["agents"]
+    names = {"return-conditioned alone": "unimask_rc", "Decision-GPT": "dt_rc"}
+    for name, row in rows_of(text, "**Does a return steer?**").items():
+        words, T = name.split(", T=")
+        agent = agents[f"{names.get(words, 'unimask_one')}_T{T}"]
+        first, every = (agent["obeyed"][x] for x in ("first", "every"))
+        pairs = [(first[x], every[x]) for x in ("0", "0.4", "0.8", "1", "1.2")]
+        cells = [cell.split("/") for cell in row.split("|")[2:-1]]
+        assert [tuple(map(float, cell)) for cell in cells] == [
+            pytest.approx(pair, abs=0.0051) for pair in pairs
+        ]
+
+
 # --------------------------------------------------------------------------------------------------
 # The paper's claims
 
@@ -307,7 +340,7 @@ def test_the_claims_in_the_text_are_those_of_the_results(tmp_path, monkeypatch, 
         "maze2d_medium.json",
         "maze2d_medium.jsonl",
         "maze2d_returns.jsonl",
-        "maze2d_paper.json",
+        "maze2d_medium_paper.jsonl",
     ):
         (tmp_path / name).symlink_to(RESULTS / name)
     monkeypatch.setattr(claims, "results", str(tmp_path))
