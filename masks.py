@@ -143,13 +143,9 @@ def return_to_go(batch):
     return see, predict
 
 
-def return_from_past(batch, longest=None):
-    """How will it end? States 0..i-1 and actions 0..i-2 are seen, the return at t=0 predicted.
-
-    longest: the highest i, by default T.
-    """
-    t, i = batch.steps(), batch.index(1, longest or batch.T)[:, None]
-    return batch.masks(t < i, t < i - 1), batch.masks(False, False, first_return=True)
+def return_from_start(batch):
+    """How will it end? The first state is seen, and the return at t=0 predicted."""
+    return batch.masks(batch.steps() == 0, False), batch.masks(False, False, first_return=True)
 
 
 def return_backup(batch):
@@ -241,8 +237,7 @@ TASKS = {
     "inverse_dynamics": inverse_dynamics,
     # which need a model that predicts returns (return_weight)
     "return_to_go": return_to_go,
-    "return_from_start": partial(return_from_past, longest=1),
-    "return_from_past": return_from_past,
+    "return_from_start": return_from_start,
     "return_backup": return_backup,
     # anything at all
     "random": random,
