@@ -16,15 +16,10 @@ import configurator  # first of all: Ctrl-C is one line from there on
 import contextlib
 import io
 import math
-import multiprocessing
 import os
-import signal
 import statistics
 import tempfile
 import time
-
-if __name__ == "__mp_main__":  # Ctrl-C is for the one that started this process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 import torch
 import torch.nn as nn
@@ -40,15 +35,15 @@ import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
 json = ""  # a file for all numbers
-measure = "steps,throughput,validation,rollout"  # and seeds
+measure = "steps,validation,rollout"  # and seeds
 configurations = "doorkey,maze2d_5,maze2d_10"  # of steps and seeds
 repetitions = 100  # training steps of each configuration
-rounds = 2  # repetitions of what takes seconds: throughput, validation, rollouts
+rounds = 2  # repetitions of what takes seconds: validation, rollouts
 sequences = 5000  # validation questions per task
 rollouts = 1000  # episodes
 threads = 1  # of the training steps
 device = "cpu"  # where several seeds at once are trained: or "cuda"
-cores = 2  # throughput, validation and rollouts are measured on one thread and on this many
+cores = 2  # validation and rollouts are measured on one thread and on this many
 # --------------------------------------------------------------------------------------------------
 
 PUBLISHED = {  # settings of train.py
@@ -62,7 +57,7 @@ CONFIGURATIONS = {
     "maze2d_5": PUBLISHED | MAZE | {"dropout": 0.0, "context": 5},
     "maze2d_10": PUBLISHED | MAZE | {"dropout": 0.0, "context": 10},
 }
-MEASURES = ("steps", "throughput", "validation", "rollout", "seeds")
+MEASURES = ("steps", "validation", "rollout", "seeds")
 TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
 
 
@@ -154,13 +149,6 @@ def by_threads(function):
     return rows
 
 
-def apart(function, jobs):
-    """[function(job) for job in jobs], two at a time, each in a fresh process."""
-    # Not in a fork: it would share its parent's memory, and could not use threads.
-    with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
-        return pool.map(function, jobs, chunksize=1)
-
-
 # ---- the measures: of runs {name: settings of train.py}, rows {name: {column: number}} -----------
 # The docstring of each is the title of its table.
 def measure_steps(runs):
@@ -229,21 +217,6 @@ def milliseconds(step):
         step(it)
     wait()
     return 1000 * (time.perf_counter() - began) / repetitions
-
-
-def measure_throughput(runs):
-    """Training on DoorKey, on one thread, on more, and in two processes at once"""
-    run, B = training(CONFIGURATIONS["doorkey"]), PUBLISHED["batch_size"]
-    rows = by_threads(lambda: steps(run, repetitions))
-    rates = {name: B * repetitions / row["seconds"] for name, row in rows.items()}
-    rates["processes_2"] = sum(B / seconds for seconds in apart(own_step, [repetitions] * 2))
-    return {name: {"sequences_per_s": rate} for name, rate in rates.items()}
-
-
-def own_step(turns):
-    """The median seconds of a training step in this process."""
-    run = training(CONFIGURATIONS["doorkey"])
-    return take_turns({"": lambda: steps(run, 1)}, turns)[""]
 
 
 def measure_validation(runs):

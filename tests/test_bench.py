@@ -30,7 +30,7 @@ def tiny(monkeypatch):
 
 
 def test_the_command_writes_every_number(run_warm, tmp_path):
-    flags = [*QUICK, "--json=bench.json", "--measure=steps,validation,rollout"]
+    flags = [*QUICK, "--json=bench.json"]
     flags.append("--configurations=doorkey,maze2d_5")
     process = run_warm("bench.py", *flags, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
@@ -86,21 +86,6 @@ def test_linear_products_are_all_of_the_models():
     for layer in layers:
         assert (30, layer.out_features) in multiplied
         assert (layer.out_features, layer.in_features) in multiplied
-
-
-@pytest.fixture
-def here(monkeypatch):
-    """What runs in processes of its own runs in this one: processes take long."""
-    monkeypatch.setattr(bench, "apart", lambda function, jobs: [function(job) for job in jobs])
-    monkeypatch.setattr(sys, "argv", sys.argv)
-    for name in ("repetitions", "rounds", "cores"):
-        monkeypatch.setattr(bench, name, 1)
-
-
-def test_throughput(tiny, here):
-    rates = bench.measure_throughput({})
-    assert rates.keys() == {"threads_1", "processes_2"}
-    assert all(row["sequences_per_s"] > 0 for row in rates.values())
 
 
 @pytest.mark.parametrize(
