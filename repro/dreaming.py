@@ -94,8 +94,8 @@ def gaps_of(study, row):
 
 
 def draw(content):
-    """How far dreamers are from the world, and what the student keeps of its dreamer."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    """How far dreamers are from the world, what the student keeps of its dreamer, how many dreams."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     colors = plt.get_cmap("viridis")([0.2, 0.35, 0.7])
     world, nats = content["mean"]["exact_nats"], [content["averaged_nats"], content["mean"]["nats"]]
     names = ["six dreamers\naveraged", "one dreamer"]
@@ -112,6 +112,16 @@ def draw(content):
     axes[1].set_xticks([wide / 2, 1 + wide / 2], ["BC", "forward dynamics"])
     axes[1].set_title("gap to the exact limit (nats)", fontsize=10)
     axes[1].legend(frameon=False, fontsize=9)
+    studies = {500: "dream_500", 5000: "dream_500", 50_000: "minigrid_500"}
+    rows = {n: "dream" if n == 50_000 else f"dream_{n}" for n in studies}
+    found = {n: gaps_of(study, rows[n]) for n, study in studies.items()}
+    sums = {n: sum(gaps[0] for gaps in each.values()) for n, each in found.items() if each}
+    axes[2].plot(list(sums), list(sums.values()), marker="o", color=colors[2])
+    axes[2].set_xscale("log")
+    axes[2].set_xticks(list(sums), [f"{n:,}" for n in sums])
+    axes[2].minorticks_off()
+    axes[2].set_ylim(0)
+    axes[2].set_title("sum of eight gaps (nats), by number of dreams", fontsize=10)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(picture, dpi=110)
