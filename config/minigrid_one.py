@@ -10,8 +10,8 @@ tasks.
 
 out_dir = "out/minigrid_one"
 dataset = "doorkey"
-task = "random+all"
+task = "random+all+random_control"
 eval_tasks = "all"  # the paper's eight; their sum chooses the checkpoint
 dtype = "bfloat16"
-learning_rate = 8e-3
-max_iters = 2500
+learning_rate = 6e-3
+max_iters = 4000
