@@ -59,7 +59,7 @@ NAMES = {
     "exact": "exact posterior",
     "dream_large": "dreams, larger",
     "dream": "dreams",
-    "one": "random masks and the eight tasks",
+    "one": "one set of weights",
     "random": "random masks",
     "reward_conditioned": "return-conditioned alone",
     "dt_rc": "Decision-GPT",

@@ -240,7 +240,7 @@ def draw_masks(found, path):
     )
     axes = axes[0]
     for i, (row, words) in enumerate(tables.MASKS.items()):
-        style = {"color": COLORS(i / len(tables.MASKS)), "marker": "os^vD<>*"[i], "linestyle": ""}
+        style = {"color": COLORS(i / len(tables.MASKS)), "marker": "os^vD<P>*"[i], "linestyle": ""}
         gaps = found["doorkey"].get(row, {})
         if "general" in gaps:
             axes[0].plot([gaps["sum"]], [gaps["general"]], markersize=8, label=words, **style)

@@ -21,6 +21,7 @@ masks() { # a config file, the questions of control, and settings: a row for eac
   run span "$1" --task=span "${@:3}"
   run all "$1" --task=all "${@:3}"
   run random_all "$1" --task=random+all "${@:3}"
+  run random_all_random_control "$1" --task=random+all+random_control "${@:3}"
   run random_and_control "$1" --task="random+$2" "${@:3}"
   run random_and_random_control "$1" --task=random+random_control "${@:3}"
 }

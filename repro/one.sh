@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# One set of weights, never finetuned. DoorKey: random masks and the eight tasks, the row `one` of
-# minigrid.sh's heatmap. Maze2D: random masks and the two questions of control, the row `unimask_one`
-# of maze2d.sh's table.
+# One set of weights, never finetuned. DoorKey: random masks, random control and the eight tasks, the
+# row `one` of minigrid.sh's heatmap. Maze2D: random masks and the two questions of control, the row
+# `unimask_one` of maze2d.sh's table.
 #
 #   bash repro/one.sh                       # DoorKey, 6 seeds; the medium maze, 3 seeds
 #   WORLDS=doorkey SEEDS=0 bash repro/one.sh

@@ -370,6 +370,7 @@ MASKS = {  # row: what is trained on, in words
     "span": "spans",
     "all": "the eight tasks",
     "random_all": "random + the eight tasks",
+    "random_all_random_control": "random + the eight tasks + random control",
     "random_and_control": "random + BC + RC",
     "random_and_random_control": "random + random control",
 }

@@ -83,7 +83,7 @@ def test_numbers_of_the_doorkey_tables_in_texts_come_from_the_results(file, head
         "larger": means["dream_large"].values(),
         "dreams": means["dream"].values(),
         "random masks": means["random"].values(),
-        "and the eight tasks": means["one"].values(),
+        "one set of weights": means["one"].values(),
         "random masks, finetuned": tuned.values(),
         "ensemble": means["ensemble"].values(),
         "Decision-GPT": [
