@@ -2,7 +2,7 @@
 # Dreams: small models make up 50,000 trajectories from N demonstrations, and one model is trained
 # on those alone. Adds the row `dream` to the heatmap of minigrid.sh.
 #
-#   bash repro/dream.sh                     # 500 trajectories, 6 seeds: 40 minutes on 2 cores
+#   bash repro/dream.sh                     # 500 trajectories, 6 seeds: 20 minutes on 2 cores
 #   N=50 bash repro/dream.sh                # from 50, or 1000
 #   LARGE=1 bash repro/dream.sh             # the row dream_large: the small models of six seeds averaged,
 #                                           # 200,000 dreams, a larger student
