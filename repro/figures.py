@@ -75,7 +75,8 @@ def main():
         return
     # the main study of a world has no ending to its figure's name
     ending = f"_{variant}{paper}".removeprefix("_medium" if world == "maze2d" else "_500")
-    which = f"{'PAPER=1 ' if paper else ''}{'MAZE' if world == 'maze2d' else 'N'}={variant}"
+    gpu = "GPU=1 " if sum(map(on_gpu, lines)) > len(lines) / 2 else ""
+    which = f"{'PAPER=1 ' if paper else ''}{gpu}{'MAZE' if world == 'maze2d' else 'N'}={variant}"
     command = f"{which} JOBS={parallel} bash repro/{world}.sh"
     if variant == "ablation":
         write(f"{results}/{study}.md", tables.ablation_table(lines))
@@ -107,6 +108,10 @@ def which_masks():
     write_json(found)
     write(f"{results}/{study}.md", tables.masks_table(found))
     draw_masks(found, f"{assets}/masks.png")
+
+
+def on_gpu(line):
+    return "gpu" in line.get("versions", {})
 
 
 def write_json(found):
@@ -288,7 +293,7 @@ def draw_courses(grid, T, path):
     Without the evaluation before the first step: the minutes have a logarithmic scale.
     """
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
-    gpu = any("gpu" in row[T][0]["versions"] for row in grid.values() if T in row)
+    gpu = any(on_gpu(row[T][0]) for row in grid.values() if T in row)
     for i, (name, (marker, *rows)) in enumerate(FAMILIES.items()):
         for row, line_style, which in zip(rows, ("-", "--"), (", BC", ", RC")):
             if T not in grid.get(row, {}):
