@@ -95,13 +95,14 @@ def planned(network, dataset):
 
 
 def measure(agent):
-    """{"obeyed", and where the model can "reached", "planned" and "best"} of an agent."""
+    """{"command", "obeyed", and where the model can "reached", "planned", "best"} of an agent."""
     folder = Path(runs, study, f"{agent}_s{seed}")
     run.restore(folder)
     network, trained = checkpoint.load(str(folder)), checkpoint.settings(str(folder))
     dataset, source = trained["dataset"], worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
-    found = {"obeyed": obeyed(network, dataset, train)}
+    found = {"command": f"python repro/acting_maze2d.py --agents={agent} --seed={seed}"}
+    found["obeyed"] = obeyed(network, dataset, train)
     if {f.group for f in network.predicted} >= {"STATE", "ACTION"}:
         demos = worlds.evaluation_set(*source, "test")
         found["reached"] = reached(network, dataset, demos)
@@ -146,7 +147,7 @@ def main():
     train, _ = worlds.train_and_validation(dataset, 0, 0)
     env = worlds.environment(dataset, episodes, rollout.ROLLOUT_SEED)
     nearest = float(rollout.target_returns(env, train, 1.0).mean())
-    content = {"command": "python repro/acting_maze2d.py", "episodes": episodes}
+    content = {"episodes": episodes}
     content |= {"minutes": round((time.time() - began) / 60, 1), "nearest": nearest}
     evaluate.save_json(result, content | {"agents": found})
     draw(found, nearest)

@@ -112,9 +112,9 @@ def draw(content):
     axes[1].set_xticks([wide / 2, 1 + wide / 2], ["BC", "forward dynamics"])
     axes[1].set_title("gap to the exact limit (nats)", fontsize=10)
     axes[1].legend(frameon=False, fontsize=9)
-    studies = {500: "dream_500", 5000: "dream_500", 50_000: "minigrid_500"}
-    rows = {n: "dream" if n == 50_000 else f"dream_{n}" for n in studies}
-    found = {n: gaps_of(study, rows[n]) for n, study in studies.items()}
+    of_number = {500: ("dream_500", "dream_500"), 5000: ("dream_500", "dream_5000")}
+    of_number[50_000] = ("minigrid_500", "dream")
+    found = {n: gaps_of(*place) for n, place in of_number.items()}
     sums = {n: sum(gaps[0] for gaps in each.values()) for n, each in found.items() if each}
     axes[2].plot(list(sums), list(sums.values()), marker="o", color=colors[2])
     axes[2].set_xscale("log")

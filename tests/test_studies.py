@@ -71,7 +71,8 @@ def test_acting_in_the_maze_writes_what_is_earned_and_how_near_a_place_is_reache
     acting_maze2d.main()
     found = json.loads((tmp_path / "act.json").read_text())
     mine = found["agents"]["mine"]
-    assert set(mine) == {"obeyed", "reached", "planned", "best"} and 0 < found["nearest"] < 10
+    assert set(mine) == {"command", "obeyed", "reached", "planned", "best"}
+    assert mine["command"].endswith("--agents=mine --seed=0") and 0 < found["nearest"] < 10
     assert mine["obeyed"]["first"]["0"] != mine["obeyed"]["first"]["1"]
     assert 0 < mine["reached"]["moved"] < 0.1 and mine["reached"]["goal"] != mine["reached"]["bc"]
     assert list(mine["planned"]) == ["1", "2"]

@@ -303,8 +303,14 @@ def test_a_grid_search_is_ordered_by_what_chose_the_checkpoints():
     assert "| high | 2.000 | 1 | 1.0 |\n| low | 0.000 | 1 | 1.0 |" in table
 
 
+def pairs_of(row):
+    """[(number, number)] of the cells `x / y` in a row of a Markdown table."""
+    return [tuple(map(float, cell.split("/"))) for cell in row.split("|")[2:-1] if "/" in cell]
+
+
 def test_the_tables_of_acting_in_the_text_are_those_of_the_results():
     text = (ROOT / "repro" / "README.md").read_text()
+    close = lambda pairs: [pytest.approx(pair, abs=0.0051) for pair in pairs]
     agents = json.loads((RESULTS / "act_doorkey.json").read_text())["agents"]
     shown = rows_of(text, "### Acting")
     assert list(shown) == [acting.NAMES[agent] for agent in agents]
@@ -313,21 +319,18 @@ def test_the_tables_of_acting_in_the_text_are_those_of_the_results():
         pairs += [(agent["asked_argmax"][x], agent["asked"][x]) for x in ("2", "4", "6", "8", "10")]
         pairs += [(agent["best_feasible_argmax"], agent["best_feasible_sampled"])]
         pairs += [(agent["best"], agent["best_sampled"])] if "best" in agent else []
-        cells = [cell.split("/") for cell in row.split("|")[2:-1] if "/" in cell]
-        assert [tuple(map(float, cell)) for cell in cells] == [
-            pytest.approx(pair, abs=0.0051) for pair in pairs
-        ]
+        assert pairs_of(row) == close(pairs)
     agents = json.loads((RESULTS / "act_maze2d.json").read_text())["agents"]
     names = {"return-conditioned alone": "unimask_rc", "Decision-GPT": "dt_rc"}
-    for name, row in rows_of(text, "**Does a return steer?**").items():
+    shown = rows_of(text, "**Does a return steer?**")
+    assert len(shown) == len(agents)
+    for name, row in shown.items():
         words, T = name.split(", T=")
         agent = agents[f"{names.get(words, 'unimask_one')}_T{T}"]
         first, every = (agent["obeyed"][x] for x in ("first", "every"))
-        pairs = [(first[x], every[x]) for x in ("0", "0.4", "0.8", "1", "1.2")]
-        cells = [cell.split("/") for cell in row.split("|")[2:-1]]
-        assert [tuple(map(float, cell)) for cell in cells] == [
-            pytest.approx(pair, abs=0.0051) for pair in pairs
-        ]
+        assert pairs_of(row) == close(
+            [(first[x], every[x]) for x in ("0", "0.4", "0.8", "1", "1.2")]
+        )
 
 
 # --------------------------------------------------------------------------------------------------
