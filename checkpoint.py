@@ -280,8 +280,8 @@ def check_resumable(saved, config):
             raise ValueError(f"cannot resume {out_dir}: its checkpoint has no {name}")
 
 
-def restore(saved, optimizer, average):
-    """Put the optimiser, and an average of the weights, where they were when a run was saved.
+def restore(saved, optimizer, evaluated):
+    """Put the optimiser, and the weights that are evaluated, where they were when a run was saved.
 
     Returns what else it needs: the step, the rows of its log, the best score, a sum and count of
     losses. Raises ValueError if the parts do not fit the model.
@@ -291,9 +291,7 @@ def restore(saved, optimizer, average):
         for p, state in optimizer.state.items():
             if any(x.shape not in (p.shape, ()) for x in state.values()):
                 raise ValueError("its optimiser is that of another model")
-        if average:
-            average.module.load_state_dict(saved["weights"])
-            average.n_averaged.fill_(saved["iter"])
+        evaluated.load_state_dict(saved["weights"])
         list(saved["rows"][-1])  # the columns
         return tuple(saved[x] for x in ("iter", "rows", "best", "loss_sum", "loss_count"))
     except (ValueError, *DAMAGE) as error:

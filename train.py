@@ -14,6 +14,7 @@ say. Into out_dir go ckpt.pt (to resume), best.pt (the best by `keep_best`), con
 import configurator  # first of all: Ctrl-C is one line from there on
 
 import contextlib
+import copy
 import ctypes
 import math
 import os
@@ -24,7 +25,6 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 import checkpoint
@@ -218,14 +218,13 @@ factors = network.factors
 of_group = {"STATE": state_weight, "ACTION": action_weight, "RETURN": return_weight}
 weights = {f.name: of_group[f.group] for f in factors}
 optimizer = model.configure_optimizer(network, learning_rate, weight_decay)
-average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
-evaluated = average.module if average else network  # whose losses are measured and kept
+evaluated = copy.deepcopy(network) if ema else network  # whose losses are measured and kept
 forward = torch.compile(network) if compile else network
 
 # Where the run stands: rows of the log, the best score so far, the losses since the last row.
 first_iter, rows, best, loss_sum, loss_count = 0, [], -math.inf, 0.0, 0
 if init_from == "resume":
-    first_iter, rows, best, loss_sum, loss_count = checkpoint.restore(start, optimizer, average)
+    first_iter, rows, best, loss_sum, loss_count = checkpoint.restore(start, optimizer, evaluated)
     checkpoint.check_data(start, fingerprint, dreams or dataset)
 
 # What is asked at each evaluation, and which of it chooses the best checkpoint.
@@ -317,8 +316,9 @@ def train_step(it):
         torch.nn.utils.clip_grad_norm_(network.parameters(), grad_clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    if average:
-        average.update_parameters(network)
+    if ema:  # the average begins with the weights of the first step
+        for mean, p in zip(evaluated.parameters(), network.parameters()):
+            mean.detach().lerp_(p.detach(), 1 - ema if it else 1)
     return loss
 
 
@@ -372,7 +372,7 @@ def save(it, with_best):
     plain = checkpoint.to_plain(evaluated) | {"config": config, "iter": it}
     state = {"optimizer": optimizer.state_dict(), "rows": rows, "best": best}
     state |= {"loss_sum": float(loss_sum), "loss_count": loss_count, "data": fingerprint}
-    state["raw_weights"] = network.state_dict() if average else None
+    state["raw_weights"] = network.state_dict() if ema else None
     checkpoint.save_run(out_dir, plain, state, with_best)
 
 

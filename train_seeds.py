@@ -66,7 +66,7 @@ class Together:
         self.names = [[named[p] for p in group["params"]] for group in groups]
         self.shapes = {name: p.shape for p, name in named.items()}
         self.decay = [group["weight_decay"] for group in groups]
-        kept = ["weights", "exp_avg", "exp_avg_sq"] + ["average"] * bool(first.average)
+        kept = ["weights", "exp_avg", "exp_avg_sq"] + ["average"] * bool(first.ema)
         self.state = {part: self.gather(part) for part in kept}
         number = lambda x: torch.tensor(float(x), device=self.device)
         self.taken, self.lr, self.mix = number(first.first_iter), number(0), number(0)
@@ -197,7 +197,7 @@ class Together:
 
 def tensors_of(run, part):
     """{name: tensor} of a run's "weights", of their "average", or of one of AdamW's moments."""
-    network = run.average.module if part == "average" else run.network
+    network = run.evaluated if part == "average" else run.network
     named = dict(network.named_parameters())
     if part in ("weights", "average"):
         return named

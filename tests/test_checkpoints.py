@@ -205,12 +205,12 @@ def test_a_checkpoint_whose_parts_do_not_fit_cannot_go_on(doorkey_data):
             for p in group["params"]:
                 optimizer.state[p] = {"exp_avg": torch.zeros_like(p), "step": torch.tensor(1.0)}
     saved = {"iter": 1, "rows": [{"iter": 1}], "best": 0.0, "loss_sum": 0.0, "loss_count": 0}
-    good = saved | {"optimizer": ours.state_dict()}
-    assert checkpoint.restore(good, of(network), None) == (1, [{"iter": 1}], 0.0, 0.0, 0)
+    good = saved | {"optimizer": ours.state_dict(), "weights": network.state_dict()}
+    assert checkpoint.restore(good, of(network), network) == (1, [{"iter": 1}], 0.0, 0.0, 0)
     bad = [{"optimizer": theirs.state_dict()}, {"optimizer": {}}, {"optimizer": 3}, {"rows": [3]}]
     for changes in bad:
         with pytest.raises(ValueError, match="to resume is not whole: "):
-            checkpoint.restore(good | changes, of(network), None)
+            checkpoint.restore(good | changes, of(network), network)
 
 
 def test_weights_that_are_not_finite_are_refused(doorkey_data, tmp_path):
