@@ -26,6 +26,7 @@ import torch.nn as nn
 
 import checkpoint
 import evaluate
+import files
 import masks
 import maze2d
 import model
@@ -78,7 +79,7 @@ def main():
     if "rollout" in results:
         results["rollout_1000_s"] = results["rollout"][f"threads_{cores}"]["seconds"]
     if json:
-        evaluate.save_json(json, results)
+        files.save_json(json, results)
         print(f"\nwrote {json}")
 
 
@@ -249,7 +250,7 @@ def check_settings():
     if json:
         if not os.path.isdir(os.path.dirname(json) or "."):
             raise ValueError(f"json={json!r} is in a folder that is not there")
-        configurator.check_writable(json)
+        files.check_writable(json)
     if "maze" in configurations or "rollout" in measure:
         maze2d.layout("medium")  # is it installed?
 

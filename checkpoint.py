@@ -13,7 +13,6 @@ import contextlib
 import csv
 import glob
 import io
-import json
 import os
 import zipfile
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
+import files
 from data import Factor
 from masks import expand
 from model import ModelConfig, build
@@ -102,7 +102,7 @@ def save(path, content):
     """Write a dictionary of tensors and plain data: path is then whole, or as it was before."""
     buffer = io.BytesIO()  # of a full disk write() raises an OSError, and torch.save does not
     torch.save(content, buffer)
-    with configurator.whole_file(path) as unfinished, open(unfinished, "wb") as file:
+    with files.whole(path) as unfinished, open(unfinished, "wb") as file:
         file.write(buffer.getbuffer())
 
 
@@ -226,16 +226,11 @@ def save_run(out_dir, plain, state, with_best):
     try:
         if with_best:
             save(os.path.join(out_dir, "best.pt"), plain)
-        save_text(os.path.join(out_dir, "config.json"), json.dumps(plain["config"], indent=1))
-        save_text(os.path.join(out_dir, "log.csv"), log.getvalue())
+        files.save_json(os.path.join(out_dir, "config.json"), plain["config"])
+        files.save_text(os.path.join(out_dir, "log.csv"), log.getvalue())
         save(os.path.join(out_dir, "ckpt.pt"), plain | state)
     except OSError as error:
         raise OSError(f"{error}{how_to_go_on(out_dir)}") from None
-
-
-def save_text(path, text):
-    with configurator.whole_file(path) as unfinished, open(unfinished, "w") as file:
-        file.write(text)
 
 
 def how_to_go_on(out_dir):

@@ -15,7 +15,6 @@ import difflib
 import errno
 import io
 import os
-import shutil
 import signal
 import sys
 import warnings
@@ -190,17 +189,6 @@ def check_memory(needed, what):
             raise ValueError(f"{text}, and this machine has {there:,.0f}")
 
 
-def check_archive(archive):
-    """Raise ValueError for a zipfile.ZipFile with two parts of one name, or that is a zip bomb."""
-    parts = archive.infolist()
-    if len({part.filename for part in parts}) < len(parts):
-        raise ValueError("it holds two arrays of one name")
-    size, packed = sum(part.file_size for part in parts), os.fstat(archive.fp.fileno()).st_size
-    check_memory(size, "it")
-    if size > max(2**28, 200 * packed):  # no data are that much alike
-        raise ValueError(f"it would grow to {size / packed:.0f} times its size")
-
-
 def describe(names):
     """What --help prints: the script's docstring, and each setting with its comment."""
     settings, parts, heading = configurable(names), [names["__doc__"]], ""
@@ -270,60 +258,6 @@ class Outlet(io.FileIO):
                 self.told = True
                 print(f"what is printed is lost: {error.strerror}", file=sys.stderr)
             return len(content)
-
-
-@contextlib.contextmanager
-def whole_file(path):
-    """A name beside `path` to write a file to. It becomes `path` when it is whole and on the disk.
-
-    A folder may be made there as well. The name is this process's own.
-    """
-    unfinished = f"{path}.{os.getpid()}.tmp"
-    try:
-        check_replaceable(path)
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        remove(unfinished)  # of a process that died, or a link, which would be written through
-        yield unfinished
-        if os.path.isfile(unfinished):
-            with open(unfinished, "rb") as file:
-                os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            remove(unfinished)
-        if isinstance(error, OSError):  # a full disk's message alone does not name the file
-            raise OSError(f"cannot write {path}: {error.strerror or error}") from None
-        raise
-
-
-def check_writable(path):
-    """Raise OSError, before the work is done, if its result could not be written."""
-    folder, name = os.path.split(path)
-    while folder and not os.path.exists(folder):  # it will be made in the first that there is
-        folder = os.path.dirname(folder)
-    trial = os.path.join(folder, f"{name}.{os.getpid()}.tmp")
-    try:
-        check_replaceable(path)
-        remove(trial)
-        open(trial, "x").close()
-        remove(trial)
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def check_replaceable(path):
-    """Raise OSError for a name that is not free for a file: root could replace /dev/null itself."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        kind = "a directory" if os.path.isdir(path) else "a device or a pipe"
-        raise OSError(f"{kind} has that name")
-
-
-def remove(path):
-    """Remove a file, a link or a folder, if it is there."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        os.remove(path)
 
 
 def leave(*_):

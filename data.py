@@ -10,17 +10,16 @@ classes) or continuous (n dimensions) and belongs to the group STATE, ACTION or 
 Read next: evaluate.py. The worlds that make trajectories are doorkey.py and maze2d.py.
 """
 
-import configurator
-
 import json
 import os
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
+
+import files
 
 GROUPS = ("STATE", "ACTION", "RETURN")  # the order of the last axis of every mask
 LARGE = 2**24  # numbers of a factor from which on its statistics are those of a part
@@ -117,22 +116,11 @@ class Trajectories:
         A folder is mapped into memory when it is loaded: take one for data larger than memory.
         Raises OSError if it cannot be written, or if the folder is there already.
         """
-        path = os.fspath(path).rstrip("/")
         header = {"factors": [asdict(factor) for factor in self.factors], "world": self.world}
         arrays = {"header": np.array(json.dumps(header)), "lengths": self.lengths}
         arrays |= {f"values/{name}": array for name, array in self.values.items()}
         arrays |= {f"extras/{name}": array for name, array in self.extras.items()}
-        if path.endswith(".npz"):
-            with configurator.whole_file(path) as unfinished, open(unfinished, "wb") as stream:
-                np.savez(stream, **arrays)
-            return
-        if os.path.exists(path):
-            raise OSError(f"{path} is there already: remove it first")
-        with configurator.whole_file(path) as unfinished:
-            for name, array in arrays.items():
-                target = os.path.join(unfinished, f"{name}.npy")
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                np.save(target, array)
+        files.save_arrays(path, arrays)
 
     @staticmethod
     def load(path):
@@ -140,7 +128,7 @@ class Trajectories:
         if not (os.path.isfile(path) or os.path.isdir(path)):  # to read a pipe would be to wait
             raise ValueError(f"there is no data file {path}")
         try:
-            arrays = read_folder(path) if os.path.isdir(path) else read_npz(path)
+            arrays = files.read_arrays(path)
             if "header" not in arrays:
                 raise ValueError("it has no header, which save() writes")
             header = json.loads(str(arrays.pop("header")))
@@ -154,22 +142,6 @@ class Trajectories:
         except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, TypeError, AttributeError,
                 ValueError, OSError, RuntimeError, MemoryError) as error:  # fmt: skip
             raise ValueError(f"{path} is not a whole file of trajectories: {error}") from None
-
-
-def read_npz(path):
-    """{name: array} of an .npz file. Its checksums are verified on the way."""
-    with np.load(path, allow_pickle=False) as archive:
-        configurator.check_archive(archive.zip)
-        return {name: archive[name] for name in archive.files}
-
-
-def read_folder(path):
-    """{name: array} of a folder of .npy files, mapped into memory: pages are read when touched.
-
-    What is written to such an array never reaches its file (mode "c", copy on write).
-    """
-    files = {str(file.relative_to(path)): file for file in Path(path).rglob("*.npy")}
-    return {n.removesuffix(".npy"): np.load(file, mmap_mode="c") for n, file in files.items()}
 
 
 def typed(factor, arrays):

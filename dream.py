@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 import checkpoint
 import data
+import files
 import rollout
 import worlds
 from evaluate import answer
@@ -115,7 +116,7 @@ def main():
     configurator.check(globals(), {"n": (1, math.inf), "seed": (0, 2**63)})
     if not out:
         raise ValueError("--out=FILE.npz says where to write the dreams")
-    configurator.check_writable(out)
+    files.check_writable(out)
     source = worlds.source_of(checkpoint.settings(policy.split(",")[0]))
     train, _ = worlds.train_and_validation(*source)
     worlds.check_count(n, train, f"n={n}")

@@ -10,7 +10,6 @@ the same questions. Read next: rollout.py, which lets a model act; sample.py, wh
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-import json
 import math
 import os
 import re
@@ -20,6 +19,7 @@ import torch
 
 import checkpoint
 import data
+import files
 import masks
 import model
 import worlds
@@ -197,19 +197,13 @@ def chosen_tasks(text, model_type, world="", trained="", context=10):
     return found
 
 
-def save_json(path, content):
-    """Write beside and rename, so that a reader never sees half a file."""
-    with configurator.whole_file(path) as unfinished, open(unfinished, "w", encoding="utf-8") as f:
-        json.dump(content, f, indent=1, allow_nan=False)
-
-
 def main():
     ranges = {"sequences": (1, math.inf), "seed": (0, 2**63), "threads": (0, 1025)}
     configurator.check(globals(), ranges)
     torch.set_num_threads(threads or torch.get_num_threads())
     network = checkpoint.load(out_dir, device)
     path = out or os.path.join(out_dir, "eval.json")
-    configurator.check_writable(path)
+    files.check_writable(path)
     trained = checkpoint.settings(out_dir)
     dataset = trained["dataset"]
     trajectories = worlds.evaluation_set(*worlds.source_of(trained), split)
@@ -226,7 +220,7 @@ def main():
     if leaks(results):
         below = "More than 3 standard errors below the exact limit, so something leaks"
         print(f"{below}: {', '.join(leaks(results))}")
-    save_json(path, results)
+    files.save_json(path, results)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import checkpoint
+import files
 import plot
 import rollout
 import worlds
@@ -89,7 +90,7 @@ def main():
         raise ValueError(
             f"one target_return, and a name that ends in .gif: not {target_return}, {out}"
         )
-    configurator.check_writable(out)
+    files.check_writable(out)
     network, trained = checkpoint.load(out_dir), checkpoint.settings(out_dir)
     rollout.check_modes([mode], network.config)
     source = worlds.source_of(trained)

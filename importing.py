@@ -20,8 +20,9 @@ import zlib
 
 import numpy as np
 
+import files
 import worlds
-from data import Factor, Trajectories, read_npz
+from data import Factor, Trajectories
 
 # ---- settings ------------------------------------------------------------------------------------
 source = ""  # a .hdf5 (.h5) or .npz file, or minari:ID
@@ -45,7 +46,7 @@ def main():
         raise ValueError(f"out={out!r} should be a file that ends in .npz, or a folder")
     if os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
         raise ValueError(f"out={out} is the source itself, which would be lost")
-    configurator.check_writable(out)
+    files.check_writable(out)
     configurator.check(globals(), {"best": (1e-9, 1.0000001)})
     imported = read(source, min_length, nan_is_unknown)
     if best < 1:
@@ -130,7 +131,7 @@ def read_arrays(path):
     episode_ends: for each episode the index one past its last step. Every other array is a state:
     `observations`, or states of any names.
     """
-    states = read_npz(path)
+    states = files.read_arrays(path)
     if "header" in states:
         raise ValueError("it is a trajectory file already; train with --dataset and its path")
     actions, rewards, ends = (states.pop(name) for name in ("actions", "rewards", "episode_ends"))

@@ -21,6 +21,7 @@ import torch
 
 import checkpoint
 import doorkey
+import files
 import masks
 import maze2d
 import worlds
@@ -184,8 +185,7 @@ def main():
     tests = worlds.evaluation_set(*worlds.source_of(trained), "test")
     drives = maze_dir and (checkpoint.load(maze_dir), checkpoint.settings(maze_dir)["dataset"])
     text = build(network, trained, tests, *drives or ())
-    os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
-    checkpoint.save_text(out, text)
+    files.save_text(out, text)
     print(f"{out}: {len(text.encode()) / 1e6:.2f} MB; open it in a browser")
 
 

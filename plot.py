@@ -31,6 +31,7 @@ import bayes
 import checkpoint
 import doorkey
 import evaluate
+import files
 import masks
 import maze2d
 import worlds
@@ -335,7 +336,7 @@ def draw_walls(ax, maze):
 
 def save(fig, path):
     """Write a figure: path is then whole, or as it was before."""
-    with configurator.whole_file(path) as unfinished:
+    with files.whole(path) as unfinished:
         fig.savefig(unfinished, dpi=130, format="png")
     plt.close(fig)
     print(f"wrote {path}")
@@ -349,7 +350,7 @@ def animate(fig, update, steps, path, seconds):
         update(step)
         fig.canvas.draw()
         frames.append(Image.fromarray(np.array(fig.canvas.buffer_rgba())).convert("RGB"))
-    with configurator.whole_file(path) as unfinished:
+    with files.whole(path) as unfinished:
         options = {"append_images": frames[1:], "duration": int(1000 * seconds), "loop": 0}
         frames[0].save(unfinished, format="GIF", save_all=True, **options)
     plt.close(fig)

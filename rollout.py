@@ -28,6 +28,7 @@ import torch
 
 import checkpoint
 import evaluate
+import files
 import masks
 import model
 import worlds
@@ -373,7 +374,7 @@ def main():
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
     check_modes(asked, network.config)
-    configurator.check_writable(os.path.join(out_dir, "rollouts.json"))
+    files.check_writable(os.path.join(out_dir, "rollouts.json"))
     source = worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
     copies = episodes * (candidates if {"plan", "plan_states"} & set(asked) else 1)
@@ -388,7 +389,7 @@ def main():
         cells = {k: [evaluate.show(x) for x in part.values()] for k, part in played[label].items()}
         parts = [f"{name} {' +- '.join(cell)}" for name, cell in cells.items()]
         print(f"{label:10s} {', '.join(parts)}")
-    evaluate.save_json(os.path.join(out_dir, "rollouts.json"), played)
+    files.save_json(os.path.join(out_dir, "rollouts.json"), played)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import torch
 import checkpoint
 import data
 import evaluate
+import files
 import masks
 import model
 import plot
@@ -299,7 +300,7 @@ def main():
     configurator.check(globals(), ALLOWED)
     path = picture or os.path.join(out_dir, "answer.png")
     plot.check_path(path)
-    configurator.check_writable(path)
+    files.check_writable(path)
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
     source = worlds.source_of(trained)
     T, sizes = network.config.context + horizon, sum(f.size for f in network.factors)

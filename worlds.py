@@ -24,6 +24,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 import bayes
 import data
 import doorkey
+import files
 import maze2d
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -353,7 +354,7 @@ def main():
     configurator.check(globals(), {"n": (1, 2**31), "seed": (0, 2**63)})
     if not out:
         raise ValueError("--out=FILE.npz says where to write the trajectories")
-    configurator.check_writable(out)
+    files.check_writable(out)
     made = make(world, n, seed)
     made.save(out)
     print(f"{describe(made)}\nsaved to {out}")

@@ -33,7 +33,7 @@ import torch
 import bayes
 import checkpoint
 import doorkey
-import evaluate
+import files
 import rollout
 import run
 import worlds
@@ -212,7 +212,7 @@ def main():
         "agents": {agent: found[agent] for agent in NAMES if agent in found},
         "plan": plan,
     }
-    evaluate.save_json(result, content)
+    files.save_json(result, content)
     draw(found, content["optimum"])
 
 

@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import checkpoint
-import evaluate
+import files
 import rollout
 import run
 import worlds
@@ -149,7 +149,7 @@ def main():
     nearest = float(rollout.target_returns(env, train, 1.0).mean())
     content = {"episodes": episodes}
     content |= {"minutes": round((time.time() - began) / 60, 1), "nearest": nearest}
-    evaluate.save_json(result, content | {"agents": found})
+    files.save_json(result, content | {"agents": found})
     draw(found, nearest)
 
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
 
+import files
 import masks
 import run
 import tables
@@ -141,8 +142,7 @@ def main():
     columns = ("claim", "published", "here", "verdict")
     found = [dict(zip(columns, claim)) for claim in (*doorkey_claims(), *maze_claims())]
     path = f"{results}/claims.json"
-    with configurator.whole_file(path) as unfinished:
-        Path(unfinished).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    files.save_json(path, found)
     print("\n".join(tables.markdown(columns, [claim.values() for claim in found])))
 
 

@@ -21,6 +21,7 @@ import torch
 
 import bench
 import evaluate
+import files
 import rollout
 import run
 
@@ -82,7 +83,7 @@ def main():
     if result:
         rounded = [{k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}
                    for row in found]  # fmt: skip
-        evaluate.save_json(result, {"core_hours": round(hours, 2), "lines": rounded})
+        files.save_json(result, {"core_hours": round(hours, 2), "lines": rounded})
 
 
 if __name__ == "__main__":

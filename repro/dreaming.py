@@ -34,6 +34,7 @@ import bayes
 import checkpoint
 import doorkey
 import evaluate
+import files
 import masks
 import model
 import run
@@ -159,7 +160,7 @@ def main():
         "averaged_nats": float(likelihood(*averaged, demos).mean()),
         "seeds": rows,
     }
-    evaluate.save_json(result, content)
+    files.save_json(result, content)
     if picture:
         draw(content)
 

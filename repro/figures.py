@@ -22,6 +22,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
+import files
 import masks
 import run
 import tables
@@ -70,7 +71,7 @@ def main():
     print(f"{study}: {len(lines)} lines, core-minutes: {', '.join(minutes)}")
     if world == "sweep":
         text = tables.sweep_table(lines)
-        write(f"{results}/{study}.md", text)
+        files.save_text(f"{results}/{study}.md", text)
         print(f"\n{text}")
         return
     # the main study of a world has no ending to its figure's name
@@ -79,18 +80,18 @@ def main():
     which = f"{'PAPER=1 ' if paper else ''}{gpu}{'MAZE' if world == 'maze2d' else 'N'}={variant}"
     command = f"{which} JOBS={parallel} bash repro/{world}.sh"
     if variant == "ablation":
-        write(f"{results}/{study}.md", tables.ablation_table(lines))
+        files.save_text(f"{results}/{study}.md", tables.ablation_table(lines))
     elif world == "maze2d":
         found = tables.maze(lines, parallel, command)
         write_json(found)
-        write(f"{results}/{study}.md", tables.maze_table(found, variant))
+        files.save_text(f"{results}/{study}.md", tables.maze_table(found, variant))
         grid = tables.maze_grid(lines)
         if any("10" in by_context for by_context in grid.values()):
             draw_courses(grid, "10", f"{assets}/maze2d_curve{ending}.png")
     else:
         found = tables.heatmap(lines, parallel, command)
         write_json(found)
-        write(f"{results}/{study}.md", tables.heatmap_table(found, variant))
+        files.save_text(f"{results}/{study}.md", tables.heatmap_table(found, variant))
         title = f"DoorKey, {variant} trajectories, mean of {tables.count(found['seeds'])}"
         draw_heatmap(found, f"{assets}/minigrid_heatmap{ending}.png", title)
 
@@ -106,7 +107,7 @@ def which_masks():
     found |= {"minutes": round(found["core_minutes"] / parallel, 1)}
     found |= {"command": f"JOBS={parallel} bash repro/masks.sh"}
     write_json(found)
-    write(f"{results}/{study}.md", tables.masks_table(found))
+    files.save_text(f"{results}/{study}.md", tables.masks_table(found))
     draw_masks(found, f"{assets}/masks.png")
 
 
@@ -115,21 +116,12 @@ def on_gpu(line):
 
 
 def write_json(found):
-    write(f"{results}/{study}.json", json.dumps(found, indent=1) + "\n")
-
-
-def write(path, text):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with (
-        configurator.whole_file(path) as unfinished,
-        open(unfinished, "w", encoding="utf-8") as file,
-    ):
-        file.write(text)
+    files.save_json(f"{results}/{study}.json", found)
 
 
 def save(figure, path):
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with configurator.whole_file(path) as unfinished:
+    with files.whole(path) as unfinished:
         figure.savefig(unfinished, dpi=110, format="png")
     plt.close(figure)
 

@@ -27,6 +27,7 @@ import bayes
 import checkpoint
 import doorkey
 import evaluate
+import files
 import model
 import run
 import worlds
@@ -124,7 +125,7 @@ def main():
             "families": {family: statistics.fmean(x) for family, x in means.items()},
         }
         print(f"{row}: {statistics.fmean(gaps):.3f}", flush=True)
-        evaluate.save_json(str(path), content)
+        files.save_json(str(path), content)
 
 
 if __name__ == "__main__":

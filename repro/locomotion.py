@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
 
+import files
 import run
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -56,10 +57,8 @@ def main():
         raise ValueError(f"{results} has no locomotion_*.jsonl: bash repro/locomotion.sh makes one")
     content = found.pop("hopper", {"data": {}, "rows": {}}) | {"worlds": found}
     content |= {"minutes": round(minutes, 1), "command": "bash repro/locomotion.sh"}
-    with configurator.whole_file(target) as unfinished:
-        Path(unfinished).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    with configurator.whole_file(target.with_suffix(".md")) as unfinished:
-        Path(unfinished).write_text(text, encoding="utf-8")
+    files.save_json(target, content)
+    files.save_text(target.with_suffix(".md"), text)
     print(text)
 
 

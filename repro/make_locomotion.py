@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
 
+import files
+
 # ---- settings ------------------------------------------------------------------------------------
 env = "Hopper-v5"  # of Gymnasium, with observations that are numbers
 name = "hopper"  # of the data sets
@@ -138,8 +140,7 @@ def main():
         expert.append(play(world, policy, 10_000 + len(expert)))
     found["expert"] = save(world, expert, "expert")
     found["minutes"] = round((time.time() - began) / 60, 1)
-    with configurator.whole_file(f"{out}/{name}.json") as unfinished:
-        Path(unfinished).write_text(json.dumps(found, indent=1), encoding="utf-8")
+    files.save_json(f"{out}/{name}.json", found)
     print(json.dumps(found, indent=1))
 
 

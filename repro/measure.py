@@ -24,6 +24,7 @@ import torch
 
 import checkpoint
 import evaluate
+import files
 import model
 import rollout
 import run
@@ -70,7 +71,7 @@ def main():
             }
     iters["last"] = log["iter"][-1]
     content = {"versions": versions(), "parameters": model.num_params(network), "iters": iters}
-    evaluate.save_json(f"{out_dir}/measured.json", content | {"results": results, "log": log})
+    files.save_json(f"{out_dir}/measured.json", content | {"results": results, "log": log})
 
 
 def ask(network, trained, tasks, n):

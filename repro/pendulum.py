@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 import checkpoint
-import evaluate
+import files
 import importing
 import rollout
 
@@ -147,7 +147,7 @@ def main():
         mean = {name: round(statistics.fmean(x), 1) for name, x in found.items()}
         content["heads"][head] = {"returns": mean, "seeds": found}
         print(head, mean, flush=True)
-        evaluate.save_json(result, content)
+        files.save_json(result, content)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import checkpoint
+import files
 import plot
 import rollout
 import worlds
@@ -59,8 +60,7 @@ def draw(path, maze, chosen, goals, paths, returns):
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     half = "above: the first episodes; below: those in which the model falls furthest behind"
     figure.suptitle(f"maze2d-{maze}, {half} (circle: start, star: goal)", fontsize=10)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with configurator.whole_file(path) as unfinished:
+    with files.whole(path) as unfinished:
         figure.savefig(unfinished, dpi=100, format="png")
 
 

@@ -29,6 +29,8 @@ sys.path.insert(0, str(ROOT))
 
 import configurator  # and nothing that imports torch: a line that is done ends at once
 
+import files
+
 # ---- settings ------------------------------------------------------------------------------------
 study = ""  # the results file that the line belongs to, e.g. minigrid_500
 row = ""  # what is trained: with the seed it names the line
@@ -159,10 +161,7 @@ def append(path, line):
         places = [i for i, old in enumerate(lines) if (old["row"], old["seed"]) == key]
         place = places[0] if places else len(lines)
         lines[place : place + 1] = [line]
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with configurator.whole_file(path) as unfinished:
-            text = "".join(json.dumps(content) + "\n" for content in lines)
-            Path(unfinished).write_text(text, encoding="utf-8")
+        files.save_text(path, "".join(json.dumps(content) + "\n" for content in lines))
 
 
 def done(path, config):
@@ -220,8 +219,7 @@ def train(arguments, configs, locks):
     began = time.time()
     for config in configs:
         state = {"settings": settings_of(config), "minutes": earlier if resume else 0.0}
-        with configurator.whole_file(Path(config["out_dir"], "run.json")) as unfinished:
-            Path(unfinished).write_text(json.dumps(state | {"began": began}), encoding="utf-8")
+        files.save_json(Path(config["out_dir"], "run.json"), state | {"began": began})
     out_dir = configs[0]["out_dir"]
     own = [f"--max_iters={configs[0]['max_iters']}"]
     own += ["--init_from=resume"] if resume else ["--overwrite=True"]

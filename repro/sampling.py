@@ -9,7 +9,6 @@
 Writes `result`.json and `result`.md.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import torch
 import bayes
 import checkpoint
 import doorkey
+import files
 import sample as ask
 import worlds
 
@@ -182,10 +182,8 @@ def main():
     found["valid"] = valid(network, test, unit, generator)
     found["distribution"] = distributions(network, one, unit, generator)
     found["likelihood"] = likelihoods(network, test, unit, generator)
-    Path(result).parent.mkdir(parents=True, exist_ok=True)
-    for ending, text in ((".json", json.dumps(found, indent=1)), (".md", markdown(found))):
-        with configurator.whole_file(result + ending) as unfinished:
-            Path(unfinished).write_text(text, encoding="utf-8")
+    files.save_json(result + ".json", found)
+    files.save_text(result + ".md", markdown(found))
     print(markdown(found))
 
 

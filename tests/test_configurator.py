@@ -4,7 +4,6 @@ import configurator
 
 import json
 import math
-import os
 import sys
 
 import pytest
@@ -304,42 +303,6 @@ def test_help_prints_the_docstring_and_every_setting_with_its_comment(tmp_path, 
             ["--out="],
             ["--seed=5"],
         ]
-
-
-# ---- files that are whole or not there -----------------------------------------------------------
-
-
-def test_a_file_appears_when_it_is_whole(tmp_path):
-    path = tmp_path / "some.txt"
-    path.write_text("old")
-    with configurator.whole_file(path) as unfinished:
-        with open(unfinished, "w") as file:
-            file.write("new")
-        assert path.read_text() == "old" and os.path.dirname(unfinished) == str(tmp_path)
-    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("x"), OSError(28, "No space")])
-def test_a_file_that_fails_leaves_the_old_one(error, tmp_path):
-    path = tmp_path / "some.txt"
-    path.write_text("old")
-    with pytest.raises(type(error)) as caught, configurator.whole_file(path) as unfinished:
-        with open(unfinished, "w") as file:
-            file.write("ne")
-        raise error
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    if isinstance(error, OSError):
-        assert str(caught.value) == f"cannot write {path}: No space"
-
-
-def test_a_link_where_a_file_is_made_is_not_written_through(tmp_path):
-    path, other = tmp_path / "some.txt", tmp_path / "other.txt"
-    other.write_text("mine")
-    for link in (f"{path}.tmp", f"{path}.{os.getpid()}.tmp"):
-        os.symlink(other, link)
-        with configurator.whole_file(path) as unfinished, open(unfinished, "w") as file:
-            file.write("new")
-    assert other.read_text() == "mine" and path.read_text() == "new"
 
 
 # ---- the real command ----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from conftest import ROOT
 from model import ModelConfig
 
 FLOORS = (  # a file imports from the floors below its own, or from its own
-    {"configurator", "data"},
+    {"configurator", "files", "data"},
     {"masks"},
     {"model", "doorkey", "maze2d", "bayes"},
     {"worlds", "checkpoint"},
