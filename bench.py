@@ -24,7 +24,7 @@ import time
 import torch
 import torch.nn as nn
 
-import checkpoint
+import checks
 import evaluate
 import files
 import masks
@@ -65,7 +65,7 @@ TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
 def main():
     check_settings()
     torch.set_num_threads(threads)
-    checkpoint.check_device(device)
+    checks.device(device)
     runs = {name: CONFIGURATIONS[name] for name in chosen(configurations)}
     results = {"threads": threads, "torch": torch.__version__}
     results["load"] = os.getloadavg()[0]  # processes at work in the last minute, on average

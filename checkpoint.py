@@ -7,8 +7,6 @@ there at all, whenever a process or a machine dies. The settings inside it are t
 config.json beside it is for people. Before this: model.py.
 """
 
-import configurator
-
 import contextlib
 import csv
 import glob
@@ -17,12 +15,11 @@ import os
 import zipfile
 from dataclasses import asdict
 
-import numpy as np
 import torch
 
+import checks
 import files
 from data import Factor
-from masks import expand
 from model import ModelConfig, build
 
 try:
@@ -39,7 +36,7 @@ def load(path, device="cpu"):
 
     Raises ValueError, in one sentence, if there is none or if it is damaged.
     """
-    check_device(device)
+    checks.device(device)
     saved = read(path, device)
     try:
         return from_plain(saved).to(device).eval()
@@ -67,25 +64,6 @@ def read(path, device="cpu"):
     if "model" in saved["model_config"]:
         raise ValueError(f"{path} was saved by an older version of this code: train it again")
     return saved
-
-
-def check_size(config):
-    """Raise ValueError unless the weights of a model, and what AdamW adds, fit into the memory."""
-    d, n_layer, learned = config["n_embd"], config["n_layer"], config["positions"] == "timestep"
-    places = config["max_timestep" if learned else "context"]
-    weights = n_layer * (1000 + d * (4 * d + 2 * config["n_ff"])) + places * d
-    names = "n_layer", "n_embd", "n_ff", "max_timestep" if learned else "context"
-    text = ", ".join(f"{name}={config[name]}" for name in names)
-    configurator.check_memory(16 * weights, f"a model of {text}")
-
-
-def check_device(device):
-    """Raise ValueError unless tensors can be kept and computed with there."""
-    try:
-        torch.empty(0, device=device).cpu()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device={device!r} is not to be had: {reason}") from None
 
 
 def settings(path):
@@ -119,7 +97,7 @@ def from_plain(saved):
     """The model of a checkpoint's dictionary. Raises ValueError if its parts do not fit."""
     try:
         factors = [Factor.from_plain(plain) for plain in saved["factors"]]
-        check_size(asdict(ModelConfig(**saved["model_config"])))
+        checks.size(asdict(ModelConfig(**saved["model_config"])))
         network = build(ModelConfig(**saved["model_config"]), factors)
         network.load_state_dict(saved["weights"])
     except DAMAGE as error:
@@ -128,41 +106,6 @@ def from_plain(saved):
     if not all(p.isfinite().all() for p in network.parameters()):
         raise ValueError("its weights are not finite (NaN or infinity)")
     return network
-
-
-def check_fit(network, trajectories, dataset):
-    """Raise ValueError unless a model can be asked about trajectories, by factors and lengths."""
-    theirs, ours = ([(f.name, f.group, f.kind, f.size) for f in x.factors]
-                    for x in (trajectories, network))  # fmt: skip
-    if theirs != ours:
-        raise ValueError(f"the model was trained on other factors than {dataset} has")
-    check_context(trajectories, network.config.context)
-    for f in network.factors if network.config.tanh_actions else ():
-        if f.group == "ACTION" and np.abs(trajectories.values[f.name]).max() > 1:
-            raise ValueError(f"tanh_actions=True, and {dataset} has an {f.name} beyond [-1, 1]")
-    longest, most = trajectories.lengths.max(), network.config.max_timestep
-    if network.config.positions == "timestep" and longest > most:
-        counts = f"positions='timestep' counts to max_timestep={most}"
-        raise ValueError(f"{counts}, and {dataset} has trajectories of {longest} timesteps")
-
-
-def check_context(trajectories, context):
-    """Raise ValueError unless windows of `context` timesteps fit into the longest trajectory."""
-    longest = trajectories.valid().shape[1]
-    if not 1 <= context <= longest:
-        raise ValueError(
-            f"context={context} does not fit: the longest trajectory has {longest} timesteps"
-        )
-
-
-def check_asked(network, asked):
-    """Raise ValueError if a task asks for nothing that the model predicts."""
-    for task, (_, _, predict) in asked.items():
-        predict = expand(predict, network.factors)
-        if not any(predict[f.name].any() for f in network.predicted):
-            able = ", ".join(f.name for f in network.predicted) or "nothing"
-            text = f"{task} asks for what this model does not predict"
-            raise ValueError(f"{text}: it predicts {able}")
 
 
 # --------------------------------------------------------------------------------------------------

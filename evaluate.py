@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import checkpoint
+import checks
 import data
 import files
 import masks
@@ -207,14 +208,14 @@ def main():
     trained = checkpoint.settings(out_dir)
     dataset = trained["dataset"]
     trajectories = worlds.evaluation_set(*worlds.source_of(trained), split)
-    checkpoint.check_fit(network, trajectories, dataset)
+    checks.fit(network, trajectories, dataset)
     sizes = sum(f.size for f in network.factors)
     needed = 4 * sequences * network.config.context * sizes
     configurator.check_memory(needed, f"sequences={sequences}")
     kind, context = network.config.model_type, network.config.context
     names = chosen_tasks(tasks, kind, trajectories.world, trained.get("task"), context)
     asked = questions(trajectories, names, sequences, context, seed)
-    checkpoint.check_asked(network, asked)
+    checks.asked(network, asked)
     results = losses(network, asked, limits(trajectories, asked, kind))
     print(table(results))
     if leaks(results):

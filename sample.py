@@ -22,6 +22,7 @@ from typing import NamedTuple
 import torch
 
 import checkpoint
+import checks
 import data
 import evaluate
 import files
@@ -306,7 +307,7 @@ def main():
     T, sizes = network.config.context + horizon, sum(f.size for f in network.factors)
     configurator.check_memory(4 * samples * T * sizes, f"samples={samples} of {T} timesteps")
     held_out = worlds.evaluation_set(*source, split)
-    checkpoint.check_fit(network, held_out, trained["dataset"])
+    checks.fit(network, held_out, trained["dataset"])
     window, facts = one_window(held_out, network.config.context), worlds.WORLDS.get(held_out.world)
     generator = torch.Generator().manual_seed(seed)
     asked = query(window, network.factors, see, predict, task, given, generator, network.predicted)

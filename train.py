@@ -28,6 +28,7 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 import checkpoint
+import checks
 import data
 import evaluate
 import masks
@@ -104,51 +105,6 @@ threads = 1  # CPU threads (0: torch's choice); a second gains a fifth, and chan
 config = configurator.apply(globals())
 given = configurator.given(sys.argv[1:])
 
-MORE = (1, math.inf)  # at least 1
-SOME = (0, math.inf)  # at least 0
-ALLOWED = {
-    "eval_interval": MORE, "eval_sequences": MORE, "batch_size": MORE, "max_iters": MORE,
-    "eval_rollouts": SOME, "state_weight": SOME, "action_weight": SOME, "learning_rate": SOME,
-    "warmup_iters": SOME, "weight_decay": SOME, "grad_clip": SOME,
-    "factor_hiding": (0, 1), "ema": (0, 1), "threads": (0, 1025),
-    "seed": (0, worlds.TEST_SEED if fresh else 2**63),
-    "keep_best": ("loss", "return", "return_sum", "none"), "dtype": ("float32", "bfloat16"),
-    "returns": masks.RETURN_MODES,
-}  # fmt: skip
-
-
-def check_settings():
-    """Refuse what cannot work before anything is written."""
-    configurator.check(config, ALLOWED | model.ALLOWED)
-    checkpoint.check_size(config)
-    step = 4 * context * n_embd * (n_layer + 1) // world_size  # bytes that it keeps, at the least
-    for name, row in ("batch_size", step), ("eval_sequences", 80), ("eval_rollouts", 80):
-        configurator.check_memory(config[name] * row, f"{name}={config[name]}")
-    masks.check(model_type, task, context)
-    for name in masks.parse(task):  # refused if the context is too short for one of them
-        see, predict = masks.draw(name, 100, context, torch.Generator(), returns=returns)
-        if not return_weight and not predict[..., : masks.RETURN].any():
-            raise ValueError(f"the task {name!r} asks for returns: give them a return_weight")
-        if model_type != "dt" and (see & predict).any():
-            raise ValueError(f"returns={returns!r} shows what the task {name!r} asks for")
-    rollout.check_modes(rollout.parse_modes(eval_modes), SimpleNamespace(**config))
-    if not out_dir:
-        raise ValueError("out_dir is empty: it names the folder to write to")
-    if init_from != "resume":
-        checkpoint.claim(out_dir, overwrite, source)
-    if keep_best.startswith("return") and not eval_rollouts:
-        raise ValueError(f"keep_best={keep_best!r} needs eval_rollouts, the episodes to play")
-    if fresh and dreams:
-        raise ValueError("fresh trajectories, or dreams: train on one or the other")
-    if fresh:
-        worlds.find(dataset)
-    if eval_rollouts:
-        worlds.environment(dataset, 1, 0)
-    if batch_size % world_size:
-        raise ValueError(f"batch_size={batch_size} is no multiple of the {world_size} processes")
-    checkpoint.check_device(device)
-
-
 # ---- set-up: the machine -------------------------------------------------------------------------
 # torchrun starts several processes. Each draws the whole batch, and takes its rows of it.
 rank, world_size = configurator.processes()
@@ -167,8 +123,11 @@ elif init_from != "scratch":
 if start:
     config |= checkpoint.architecture(start, config, given)
     globals().update(config)
-check_settings()
-if init_from == "resume":
+checks.settings(config, world_size)
+rollout.check_modes(rollout.parse_modes(eval_modes), SimpleNamespace(**config))
+if init_from != "resume":
+    checkpoint.claim(out_dir, overwrite, source)
+else:
     checkpoint.check_resumable(start, config)
     config["init_from"] = start["config"].get("init_from")  # what is saved says where it began
     if start["iter"] >= max_iters:
@@ -211,8 +170,8 @@ elif init_from == "resume":
 else:
     start["model_config"]["dropout"] = dropout
     network = checkpoint.from_plain(start)
-checkpoint.check_fit(network, train, dreams or dataset)
-checkpoint.check_fit(network, validation, dreams or dataset)
+checks.fit(network, train, dreams or dataset)
+checks.fit(network, validation, dreams or dataset)
 network.to(device).train()
 factors = network.factors
 of_group = {"STATE": state_weight, "ACTION": action_weight, "RETURN": return_weight}
@@ -236,7 +195,7 @@ if not set(choosing) <= set(tasks):
 mask_seed = evaluate.VALIDATION_SEED
 questions = evaluate.questions(validation, tasks, eval_sequences, context, mask_seed)
 for tasks_asked in questions, evaluate.questions(validation, masks.parse(task), 100, context, 0):
-    checkpoint.check_asked(network, tasks_asked)
+    checks.asked(network, tasks_asked)
 limits = evaluate.limits(validation, questions, model_type)
 turns = list(masks.parse(task)) if by_turns else [task]  # what step after step is trained on
 

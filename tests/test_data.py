@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import checkpoint
+import checks
 import data
 import doorkey
 import worlds
@@ -338,10 +338,10 @@ def test_windows_depend_on_their_generator_alone(doorkey_data):
 
 @pytest.mark.parametrize("context", [0, -1, 11])
 def test_a_context_that_does_not_fit_is_refused(context, doorkey_data):
-    checkpoint.check_context(doorkey_data, 10)
-    checkpoint.check_context(doorkey_data, 1)
+    checks.context(doorkey_data, 10)
+    checks.context(doorkey_data, 1)
     with pytest.raises(ValueError, match=f"{context}.*10"):
-        checkpoint.check_context(doorkey_data, context)
+        checks.context(doorkey_data, context)
 
 
 def test_an_episode_shorter_than_the_context_is_one_window_with_padding():

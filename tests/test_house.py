@@ -20,7 +20,8 @@ FLOORS = (  # a file imports from the floors below its own, or from its own
     {"configurator", "files", "data"},
     {"masks"},
     {"model", "doorkey", "maze2d", "bayes"},
-    {"worlds", "checkpoint"},
+    {"worlds"},
+    {"checks", "checkpoint"},
     {"evaluate", "rollout"},
     {"train", "sample", "plot", "importing", "bench", "page", "film"},
 )
