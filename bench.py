@@ -119,15 +119,6 @@ def linear_products(network, *rows):
     return lambda: [torch.matmul(a, b, out=out) for a, b, out in jobs]
 
 
-def attention(config, B):
-    """A function that computes every layer's attention, forward and backward, and no more."""
-    shape = (B * config.n_head, config.context, config.n_embd // config.n_head)
-    q, k, v, gradient = (torch.randn(shape, requires_grad=True) for _ in range(4))
-    dropout = model.Dropout(config.dropout)
-    layer = lambda: torch.autograd.grad(model.attend(q, k, v, None, dropout), (q, k, v), gradient)
-    return lambda: [layer() for _ in range(config.n_layer)]
-
-
 def take_turns(functions, turns, warm_up=3):
     """{name: median seconds} of functions {name: function}, which run one after the other."""
     seconds = {name: [] for name in functions}
@@ -162,7 +153,6 @@ def measure_steps(runs):
         parts = {
             "data_ms": lambda: run.windows.draw(B, random),
             "masks_ms": lambda: masks.draw(settings["task"], B, T, random),
-            "attention_ms": attention(network.config, B),
         }
         seconds = take_turns(compared, repetitions) | take_turns(parts, repetitions)
         row = {part: 1000 * value for part, value in seconds.items()}
