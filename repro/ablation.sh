@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What each part of the Maze2D recipe is worth: behaviour cloning with one thing changed at a time,
-# half the steps of config/maze2d_bc.py, T=10. Then repro/results/maze2d_ablation.md.
+# half the windows of config/maze2d_bc.py, in batches of 100, T=10. Then repro/results/maze2d_ablation.md.
 #
 #   bash repro/ablation.sh                  # 14 variants, 3 seeds: 45 minutes on 2 cores
 #   SMOKE=1 bash repro/ablation.sh          # tiny, one seed, into out/smoke: under a minute
@@ -11,7 +11,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 SEEDS=${SEEDS:-0 1 2}
 STUDY=maze2d_ablation
-BASE="config/maze2d_bc.py --context=10 --max_iters=10000 --eval_interval=5000"
+BASE="config/maze2d_bc.py --context=10 --batch_size=100 --learning_rate=2e-3 --ema=0.998
+  --max_iters=10000 --eval_interval=5000"
 if [ -n "$TINY" ]; then TINY="$TINY --eval_rollouts=4"; fi
 
 for seed in $(seeds); do

@@ -22,8 +22,9 @@ if [ -n "$TINY" ]; then TINY="$TINY --eval_rollouts=4"; fi
 
 TO_BC="--task=behavior_cloning_states --eval_modes=bc,bc_states"
 TO_RC="--task=reward_conditioned_states --eval_modes=rc,rc_states"
-LONGER="--max_iters=20000 --eval_interval=5000" # random masks teach little of driving
-SHORTER="--learning_rate=1e-3 --warmup_iters=50 --max_iters=10000 --eval_interval=2500"
+# random masks teach little of driving
+LONGER="--batch_size=400 --learning_rate=4e-3 --ema=0.995 --max_iters=5000 --eval_interval=1250"
+SHORTER="--learning_rate=2e-3 --warmup_iters=50 --max_iters=2500 --eval_interval=625"
 
 for seed in $(seeds); do
   for T in $CONTEXTS; do
