@@ -4,8 +4,8 @@ demonstrator.
     python train.py config/maze2d_bc.py
     python rollout.py --out_dir=out/maze2d_bc --episodes=1000 --modes=bc,bc_states
 
-20,000 steps take 4.3 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
-0.04: bc 2.90, bc_states 2.92; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
+5,000 steps take 2.2 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
+0.04: bc 2.89, bc_states 2.89; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
 unimask_bc_T5_s0).
 """
 

@@ -4,8 +4,8 @@ alone.
     python train.py config/maze2d_bc_rc.py
     python rollout.py --out_dir=out/maze2d_bc_rc --episodes=1000 --modes=bc,bc_states,rc,rc_states
 
-20,000 steps take 5.1 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
-0.04: bc 2.83, bc_states 2.88, rc 2.84, rc_states 2.88; the demonstrator's is 2.83
+5,000 steps take 2.3 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
+0.04: bc 2.82, bc_states 2.85, rc 2.82, rc_states 2.86; the demonstrator's is 2.83
 (repro/results/maze2d_medium.jsonl, unimask_bc_rc_T5_s0).
 """
 

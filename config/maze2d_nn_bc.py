@@ -3,8 +3,8 @@
     python train.py config/maze2d_nn_bc.py
     python rollout.py --out_dir=out/maze2d_nn_bc --episodes=1000 --modes=bc,bc_states
 
-20,000 steps take 5.7 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
-0.04: bc 2.79, bc_states 2.81; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
+5,000 steps take 1.3 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
+0.04: bc 2.87, bc_states 2.89; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
 nn_bc_T5_s0).
 """
 

@@ -3,8 +3,8 @@
     python train.py config/maze2d_nn_rc.py
     python rollout.py --out_dir=out/maze2d_nn_rc --episodes=1000 --modes=rc,rc_states
 
-20,000 steps take 5.2 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
-0.04: rc 2.72, rc_states 2.78; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
+5,000 steps take 1.3 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
+0.04: rc 2.86, rc_states 2.87; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
 nn_rc_T5_s0).
 """
 

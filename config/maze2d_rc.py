@@ -3,8 +3,8 @@
     python train.py config/maze2d_rc.py
     python rollout.py --out_dir=out/maze2d_rc --episodes=1000 --modes=rc,rc_states
 
-20,000 steps take 4.4 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
-0.04: rc 2.84, rc_states 2.89; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
+5,000 steps take 3.0 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
+0.04: rc 2.79, rc_states 2.85; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
 unimask_rc_T5_s0).
 """
 

@@ -3,7 +3,7 @@
 # is a return better shown at the window's first timestep, or at every one? Those that were trained
 # with the first are in the table of maze2d.sh.
 #
-#   bash repro/claims.sh                    # medium maze, T=5, 3 seeds: 4 minutes a run on one core
+#   bash repro/claims.sh                    # medium maze, T=5, 3 seeds: 2 to 5 minutes a run on one core
 #   LIST=1 bash repro/claims.sh             # print the lines, run nothing
 #   SMOKE=1 bash repro/claims.sh            # everything tiny, one seed, into out/smoke
 #

@@ -4,7 +4,7 @@
 #
 #   bash repro/maze2d.sh                    # medium maze, 3 seeds: 3.6 hours on 2 cores
 #   MAZE=umaze SEEDS=0 CONTEXTS=5 ROWS="unimask_bc unimask_rc dt_bc dt_rc nn_bc nn_rc" bash repro/maze2d.sh
-#                                           # six rows in another maze: 16 minutes; large: 11 minutes
+#                                           # six rows in another maze: 8 minutes; large: 6 minutes
 #   LIST=1 bash repro/maze2d.sh             # print the lines, run nothing
 #   SMOKE=1 bash repro/maze2d.sh            # everything tiny, one seed, T=5, into out/smoke: 2 minutes
 #   PAPER=1 bash repro/maze2d.sh            # the published recipe (maze2d_paper.sh): 209 core-hours a seed
