@@ -1,5 +1,5 @@
 # make demo        train the main experiment (about a minute), evaluate it, draw its loss curves
-# make demo-maze   the same in Maze2D (about 4 minutes)
+# make demo-maze   the same in Maze2D (about 2 minutes)
 # make test        the linter, the formatter (checking only) and the whole test suite
 # make quick       the tests of masks, leaks and the loss, and one short training run
 # Each first makes .venv with everything that it needs. PYTHON=python3.12 takes another interpreter.
