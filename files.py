@@ -43,11 +43,13 @@ def whole(path):
 
 
 def save_text(path, text):
+    """Write a text: path is then whole, or as it was before. Raises OSError."""
     with whole(path) as unfinished:
         Path(unfinished).write_text(text, encoding="utf-8")
 
 
 def save_json(path, content):
+    """As save_text(), of plain data. Raises ValueError for NaN and infinity, which JSON lacks."""
     save_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 

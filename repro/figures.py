@@ -120,7 +120,6 @@ def write_json(found):
 
 
 def save(figure, path):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     with files.whole(path) as unfinished:
         figure.savefig(unfinished, dpi=110, format="png")
     plt.close(figure)
