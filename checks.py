@@ -17,6 +17,7 @@ import torch
 
 import masks
 import model
+import traits
 import worlds
 
 MORE = (1, math.inf)  # at least 1
@@ -39,7 +40,7 @@ def settings(config, world_size=1):
     step = 4 * s.context * s.n_embd * (s.n_layer + 1) // world_size  # bytes it keeps, at the least
     for name, row in ("batch_size", step), ("eval_sequences", 80), ("eval_rollouts", 80):
         configurator.check_memory(config[name] * row, f"{name}={config[name]}")
-    masks.check(s.model_type, s.task, s.context)
+    traits.check(s.model_type, s.task, s.context)
     for name in masks.parse(s.task):  # refused if the context is too short for one of them
         see, predict = masks.draw(name, 100, s.context, torch.Generator(), returns=s.returns)
         if not s.return_weight and not predict[..., : masks.RETURN].any():

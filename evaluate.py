@@ -23,6 +23,7 @@ import data
 import files
 import masks
 import model
+import traits
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ def losses(network, asked, exact=None):
     """
     results = {}
     for task, (values, see, predict) in asked.items():
-        at = masks.wanted_timestep(task, predict)
+        at = traits.wanted_timestep(task, predict)
         outputs = answer(network, values, see, at)
         entries = model.entry_losses(network, outputs, values, at)  # {factor: (n, T or 1)}
         predict = masks.expand(predict, network.factors)
@@ -184,11 +185,11 @@ def chosen_tasks(text, model_type, world="", trained="", context=10):
         parts = re.split(r",(?![^(]*\))", text)  # no comma within span(a,b)
         found = [name for part in parts for name in masks.parse(part)]
         for task in found:
-            masks.check(model_type, task, context)
+            traits.check(model_type, task, context)
         return found
     extra = worlds.WORLDS[world].tasks if world in worlds.WORLDS else ()
     names = list(masks.EIGHT) + list(extra) + list(masks.parse(trained) if trained else ())
-    found = [name for name in dict.fromkeys(names) if masks.can(model_type, name, context)]
+    found = [name for name in dict.fromkeys(names) if traits.can(model_type, name, context)]
     for name in list(found):
         try:
             masks.draw(name, 100, context, torch.Generator())

@@ -34,6 +34,7 @@ import evaluate
 import files
 import masks
 import maze2d
+import traits
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -165,7 +166,7 @@ def posterior(folder):
         raise ValueError(f"{source[0]} has no exact posterior: only DoorKey has")
     configurator.check(globals(), {"trajectory": (0, len(tests))})
     one = tests[[trajectory]]
-    masks.check(network.config.model_type, task, doorkey.LENGTH)
+    traits.check(network.config.model_type, task, doorkey.LENGTH)
     see, _ = masks.draw(task, 1, doorkey.LENGTH, torch.Generator())
     exact, outputs = bayes.posterior(one, see), evaluate.answer(network, one.tensors(), see)
     if any(f.group == "STATE" for f in network.predicted):

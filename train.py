@@ -34,6 +34,7 @@ import evaluate
 import masks
 import model
 import rollout
+import traits
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ def train_step(it):
     if world_size > 1:
         batch, see, predict, shares = map(own_rows, (batch, see, predict, shares))
     # A task that asks about one timestep needs no other computed: which one it is.
-    at = masks.wanted_timestep(asked, predict)  # (B,), or None for all
+    at = traits.wanted_timestep(asked, predict)  # (B,), or None for all
     with autocast:
         outputs = forward(batch, see, at)  # {factor: logits (B, T, classes) or means (B, T, k)}
         loss, _ = model.loss(network, outputs, batch, shares, at, weights)

@@ -27,6 +27,7 @@ from tqdm import tqdm
 import checkpoint
 import masks
 import model
+import traits
 
 # ---- settings ------------------------------------------------------------------------------------
 seeds = "0,1,2,3,4,5"  # one run each
@@ -135,7 +136,7 @@ class Together:
         asked = first.turns[it % len(first.turns)]
         shares = torch.vmap(lambda mask: masks.shares(asked, mask, self.network.factors))(predict)
         finer = isinstance(predict, dict)
-        at = None if finer else masks.wanted_timestep(asked, predict)  # (S, B), or None for all
+        at = None if finer else traits.wanted_timestep(asked, predict)  # (S, B), or None for all
         more = () if at is None else (at,)  # vmap takes tensors only
         weights = [x.detach().requires_grad_() for x in self.state["weights"]]
         losses = self.losses(weights, batch, see, shares, *more)  # (S,)

@@ -61,7 +61,7 @@ SETTINGS = {  # command: words that its one line must hold
     "train.py --return_weight=-1": ["return_weight", "-1"],
     "train.py --return_weight=nan": ["return_weight"],
     "train.py --task=return_to_go": ["return_to_go", "return_weight"],
-    "train.py --task=random+return_from_start": ["return_from_start", "return_weight"],
+    "train.py --task=random+return_backup": ["return_backup", "return_weight"],
     "train.py --model_type=dt --task=return_to_go --return_weight=1": ["dt", "return_to_go"],
     "train.py --learning_rate=inf": ["learning_rate"],
     "train.py --dropout=1": ["dropout"],

@@ -25,6 +25,7 @@ import evaluate
 import masks
 import model
 import run as study
+import traits
 import worlds
 from data import Factor, Trajectories
 
@@ -488,13 +489,13 @@ def train(run_warm, folder):
 
 
 def test_returns_are_learned_and_measured_against_the_limit(train, folder, run_warm):
-    flags = "--task=return_to_go+return_from_start --return_weight=1 --max_iters=120 "
+    flags = "--task=return_to_go+random_return --return_weight=1 --max_iters=120 "
     flags += "--eval_interval=120 --learning_rate=3e-3 --num_trajectories=200 --dropout=0"
     first, last = train("worth", flags)
-    for task, better in (("return_to_go", 0.8), ("return_from_start", 0.2)):
+    for task, better in (("return_to_go", 0.8), ("random_return", 0.2)):
         assert float(last[task]) < float(first[task]) - better
     assert last["return_to_go"] == last["return_to_go_gap"], "all is seen, so its limit is 0"
-    limits = [float(row["return_from_start"]) - float(row["return_from_start_gap"])
+    limits = [float(row["random_return"]) - float(row["random_return_gap"])
               for row in (first, last)]  # fmt: skip
     assert 1.5 < limits[0] == pytest.approx(limits[1], abs=1e-6)
     flags = "--out_dir=worth", "--tasks=return_to_go,past", "--sequences=50"
@@ -514,7 +515,7 @@ def test_the_weight_is_of_the_returns_alone(train, folder):
 SILENT = {  # a wrong command: what it should name
     # a model without returns answers these tasks with a loss of 0
     "train.py --eval_tasks=return_to_go": "return",
-    "evaluate.py --out_dir=past --sequences=20 --tasks=return_from_start": "return",
+    "evaluate.py --out_dir=past --sequences=20 --tasks=return_backup": "return",
     # from a checkpoint of before, which has no return output: nothing is trained
     "train.py --init_from=finetune:old.pt --return_weight=1 --task=return_to_go": "return_weight",
     # the network is made for the dreams, and validated on what has other classes
@@ -656,7 +657,7 @@ def test_every_line_of_the_script_is_accepted(variables, number, smoke, script, 
         own, _ = study.split(words[2:])
         vars(study).update(configurator.override(study.OWN, own))
         config = study.train_settings(words[2:])
-        masks.check(config["model_type"], config["task"])
+        traits.check(config["model_type"], config["task"])
         shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
         network = model.build(model.ModelConfig(**shape), doorkey.factors())
         made[config["out_dir"]] = config, {f.group for f in network.predicted}

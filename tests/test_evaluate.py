@@ -10,6 +10,7 @@ from runs import FAMILIES, TINY, good, same
 import checkpoint
 import evaluate
 import masks
+import traits
 import worlds
 from data import Factor, Trajectories
 
@@ -47,7 +48,7 @@ def measure(run_warm, folder):
 def test_every_task_has_its_loss_limit_and_gap(kind, train, measure):
     train(kind, *FAMILIES[kind])
     results, text = measure(kind, "--sequences=60")
-    tasks = [task for task in masks.EIGHT if masks.can(kind, task)]
+    tasks = [task for task in masks.EIGHT if traits.can(kind, task)]
     trained = ["random"] if kind == "unimask" else ["dt_bc", "dt_rc"] if kind == "dt" else []
     assert list(results) == tasks + trained
     for task in tasks:

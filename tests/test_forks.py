@@ -13,6 +13,7 @@ from conftest import ROOT
 from runs import MODEL, good, read_log, saved
 
 import masks
+import traits
 
 TINY = (
     MODEL
@@ -98,7 +99,7 @@ def test_a_mask_is_one_function_and_one_entry(kind, fork):
     """It trains both types of model, is evaluated, chooses the best checkpoint, and can be asked."""
     fork.add("masks.py", REFLEX)
     rows = fork.train(f"--model_type={kind}", "--task=reflex", *UNSTABLE)
-    able = [task for task in masks.EIGHT if masks.can(kind, task)]
+    able = [task for task in masks.EIGHT if traits.can(kind, task)]
     assert {"reflex", *able} <= rows[0].keys()
     lowest = min(rows, key=lambda row: float(row["reflex"]))
     assert saved(fork.folder / "run", "best.pt")["iter"] == int(lowest["iter"])

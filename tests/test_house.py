@@ -18,7 +18,7 @@ from model import ModelConfig
 
 FLOORS = (  # a file imports from the floors below its own, or from its own
     {"configurator", "files", "data"},
-    {"masks"},
+    {"masks", "traits"},
     {"model", "doorkey", "maze2d", "bayes"},
     {"worlds"},
     {"checks", "checkpoint"},

@@ -9,6 +9,7 @@ from small import CONTEXT, build, identical, scrambled, windows
 
 import masks
 import model
+import traits
 from data import Factor
 
 pytestmark = pytest.mark.quick
@@ -130,7 +131,7 @@ def test_gradients_ignore_what_is_not_predicted(whole, head, toy_data, generator
     """Values that are neither seen nor predicted may be missing (NaN), in training too."""
     network, values = build(dict(dropout=0.0, head=head), toy_data.factors), windows(toy_data)
     see, predict = masks.draw("behavior_cloning", len(toy_data), CONTEXT, generator)
-    at = None if whole else masks.wanted_timestep("behavior_cloning", predict)
+    at = None if whole else traits.wanted_timestep("behavior_cloning", predict)
     keep = masks.expand(see | predict, toy_data.factors)
     gradients = []
     for batch in (values, scrambled(values, keep, toy_data.factors)):
@@ -156,7 +157,7 @@ def test_computing_only_the_wanted_timestep_trains_the_same(name, trajectories, 
     network = build(config | dict(dropout=0.0), trajectories.factors)
     values, B = windows(trajectories), len(trajectories)
     see, predict = masks.draw(task, B, CONTEXT, generator)
-    wanted, losses, gradients = masks.wanted_timestep(task, predict), [], []
+    wanted, losses, gradients = traits.wanted_timestep(task, predict), [], []
     for at in (None, wanted):
         network.zero_grad()
         shares = masks.shares(task, predict, trajectories.factors)

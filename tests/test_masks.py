@@ -18,8 +18,9 @@ import data
 import doorkey
 import masks
 import model
+import traits
 from data import Factor
-from masks import Traits
+from traits import Traits
 
 pytestmark = pytest.mark.quick
 
@@ -79,7 +80,6 @@ REFERENCE = {
     "backward_dynamics": lambda T: [({(S, i), (A, i - 1)}, {(S, i - 1)}) for i in range(1, T)],
     "inverse_dynamics": lambda T: [({(S, i), (S, i + 1)}, {(A, i)}) for i in range(T - 1)],
     "return_to_go": lambda T: [(everything(T)[0], {(R, t) for t in range(T)})],
-    "return_from_start": lambda T: [({(S, 0)}, START)],
     "return_backup": lambda T: [backup(T, i) for i in range(T)],
     "dt_bc": lambda T: [everything(T)],
     "dt_rc": lambda T: [everything(T, START)],
@@ -343,7 +343,6 @@ TRAITS = {  # by hand: does it predict a single timestep, show its own answers, 
     "backward_dynamics": Traits(True, False, False),
     "inverse_dynamics": Traits(True, False, False),
     "return_to_go": Traits(False, False, False),
-    "return_from_start": Traits(True, False, False),
     "return_backup": Traits(True, False, False),
     "random": Traits(False, False, False),
     "random_bc": Traits(False, False, False),
@@ -362,7 +361,7 @@ TRAITS = {  # by hand: does it predict a single timestep, show its own answers, 
 
 @pytest.mark.parametrize("task", TRAITS)
 def test_the_traits_of_a_task_are_those_that_a_reader_sees(task):
-    assert masks.traits(task) == TRAITS[task]
+    assert traits.of(task) == TRAITS[task]
 
 
 def every_other(batch):
@@ -416,24 +415,24 @@ def add(monkeypatch):
 
     def before(task):
         monkeypatch.setattr(masks, "TASKS", {task.__name__: task} | masks.TASKS)
-        masks.traits.cache_clear()
+        traits.of.cache_clear()
 
     yield before
-    masks.traits.cache_clear()
+    traits.of.cache_clear()
 
 
 @pytest.mark.parametrize("task", NEW, ids=lambda task: task.__name__)
 def test_a_new_task_need_not_say_what_it_asks_of_a_model(task, add):
     add(task)
-    name, (traits, able) = task.__name__, NEW[task]
-    assert masks.traits(name) == traits
+    name, (expected, able) = task.__name__, NEW[task]
+    assert traits.of(name) == expected
     for kind in ("unimask", "nn", "dt"):
-        assert masks.can(kind, name) == (kind in able), kind
+        assert traits.can(kind, name) == (kind in able), kind
         if kind in able:
-            masks.check(kind, name)
+            traits.check(kind, name)
         else:
             with pytest.raises(ValueError, match=f"{kind}.*{name}"):
-                masks.check(kind, name)
+                traits.check(kind, name)
 
 
 def test_a_new_task_changes_no_other(add):
@@ -453,7 +452,7 @@ def test_a_new_task_may_ask_about_timesteps_beyond_the_tenth(add):
 
     add(late)
     _, predict = masks.draw("late", 4, 20, torch.Generator().manual_seed(0))
-    assert masks.wanted_timestep("late", predict) is None  # it asks about eight of them
+    assert traits.wanted_timestep("late", predict) is None  # it asks about eight of them
 
 
 @pytest.mark.parametrize(
@@ -474,26 +473,26 @@ def test_a_new_task_may_ask_about_timesteps_beyond_the_tenth(add):
 )
 def test_a_model_is_refused_a_task_that_it_cannot_do(kind, able, unable):
     for task in able:
-        assert masks.can(kind, task)
-        masks.check(kind, task)
+        assert traits.can(kind, task)
+        traits.check(kind, task)
     for task in unable:
-        assert not masks.can(kind, task)
+        assert not traits.can(kind, task)
         with pytest.raises(ValueError, match=f"{kind}.*{task[:5]}.*behavior_cloning"):
-            masks.check(kind, task)
+            traits.check(kind, task)
 
 
 def test_the_one_timestep_that_is_wanted_is_found():
     for task in ("waypoint", "behavior_cloning+forward_dynamics+span(0,1)"):
         _, predict = masks.draw(task, 100, 10, torch.Generator().manual_seed(0))
-        at = masks.wanted_timestep(task, predict)
+        at = traits.wanted_timestep(task, predict)
         rows = torch.arange(100)
         assert at.shape == (100,) and predict[rows, at].any(dim=-1).all()
         assert predict.any(dim=-1).sum() == 100
     for task in ("random", "past+behavior_cloning", "span(2,5)", "dt_bc"):
         _, predict = masks.draw(task, 100, 10, torch.Generator().manual_seed(0))
-        assert masks.wanted_timestep(task, predict) is None
+        assert traits.wanted_timestep(task, predict) is None
     per_factor = {"action": torch.ones(4, 10, dtype=torch.bool)}
-    assert masks.wanted_timestep("behavior_cloning", per_factor) is None
+    assert traits.wanted_timestep("behavior_cloning", per_factor) is None
 
 
 # --------------------------------------------------------------------------------------------------
@@ -589,7 +588,10 @@ def test_no_task_sees_or_asks_what_is_padding_or_unknown(toy_data, generator):
         see, predict = (masks.known_only(mask, batch, made.factors) for mask in pair)
         for name, x in keep.items():
             assert not (see[name] & ~x).any() and not (predict[name] & ~x).any()
-        shares, at = masks.shares(task, predict, made.factors), masks.wanted_timestep(task, predict)
+        shares, at = (
+            masks.shares(task, predict, made.factors),
+            traits.wanted_timestep(task, predict),
+        )
         assert (at is None) == (task in ("all", "random"))
         found = []
         for values in (batch, other):

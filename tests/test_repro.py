@@ -28,6 +28,7 @@ import model
 import rollouts
 import run
 import tables
+import traits
 import worlds
 
 needs_d4rl = pytest.mark.skipif(importlib.util.find_spec("d4rl") is None, reason="needs d4rl")
@@ -118,7 +119,7 @@ def test_every_line_can_be_trained_and_starts_from_another_one(command):
     made, rows = {}, set()
     for arguments in script_lines(command):
         config = settle(arguments, seed=0)
-        masks.check(config["model_type"], config["task"])
+        traits.check(config["model_type"], config["task"])
         rows.add(run.row)
         start = config["init_from"].removeprefix("finetune:")
         if start != "scratch":  # it was listed before, and has the same network

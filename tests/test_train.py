@@ -22,6 +22,7 @@ import bench
 import checkpoint
 import evaluate
 import masks
+import traits
 import worlds
 
 
@@ -58,7 +59,7 @@ def check_run(kind, out_dir):
     assert expected.items() <= config.items() and config == saved(out_dir)["config"]
     rows = read_log(out_dir)
     assert [row["iter"] for row in rows] == ["0", "15", "30"]
-    tasks = [task for task in masks.EIGHT if masks.can(kind, task)]
+    tasks = [task for task in masks.EIGHT if traits.can(kind, task)]
     assert len(tasks) >= 2
     assert all(0 < float(row[task]) < 20 for row in rows for task in tasks)
     assert all(float(row["train_loss"]) > 0 for row in rows[1:])
