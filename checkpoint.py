@@ -19,6 +19,7 @@ import torch
 
 import checks
 import files
+import worlds
 from data import Factor
 from model import ModelConfig, build
 
@@ -240,4 +241,17 @@ def restore(saved, optimizer, evaluated):
 def check_data(saved, fingerprint, dataset):
     """Raise ValueError if a file of trajectories is not the one that a run was started with."""
     if saved.get("data") not in (None, fingerprint):
-        raise ValueError(f"{dataset} has changed since this run began: it cannot go on with it")
+        raise ValueError(
+            f"{dataset} has changed since this run began: they belong together no more"
+        )
+
+
+def check_unchanged(path, trained):
+    """check_data() for who comes later: in a changed file, training data may have become test data.
+
+    path: of a checkpoint; trained: its settings.
+    """
+    if trained["dataset"] in worlds.WORLDS or trained.get("dreams"):
+        return
+    parts = worlds.train_and_validation(*worlds.source_of(trained))
+    check_data(read(path), worlds.fingerprint(trained["dataset"], *parts), trained["dataset"])

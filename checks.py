@@ -56,8 +56,6 @@ def settings(config, world_size=1):
     if s.fresh:
         worlds.find(s.dataset)
         configurator.check(config, {"seed": (0, worlds.TEST_SEED)})
-    if s.eval_rollouts:
-        worlds.environment(s.dataset, 1, 0)
     if s.batch_size % world_size:
         raise ValueError(f"batch_size={s.batch_size} is no multiple of the {world_size} processes")
     device(s.device)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 import checkpoint
 import data
 import files
+import masks
 import rollout
 import worlds
 from evaluate import answer
@@ -102,7 +103,8 @@ def load(text, group, train, source):
         network, own = checkpoint.load(path), checkpoint.settings(path)
         if network.factors != train.factors:
             raise ValueError(f"{path} has other factors than {source[0]}")
-        if not any(f.group == group for f in network.predicted):
+        asked = "task" not in own or asks(own["task"], group, network.config.context)
+        if not asked or not any(f.group == group for f in network.predicted):
             raise ValueError(f"{path} does not predict the group {group}")
         if own.get("fresh") or source != worlds.source_of(own):
             raise ValueError(f"{path} was not trained on the demonstrations of {policy}")
@@ -110,6 +112,14 @@ def load(text, group, train, source):
             raise ValueError(f"{path} sees a single timestep")
         networks.append(network)
     return networks
+
+
+def asks(task, group, T):
+    """Whether a model of this task was trained to predict a group of factors."""
+    drawn = [
+        masks.draw(name, 100, T, torch.Generator().manual_seed(0)) for name in masks.parse(task)
+    ]
+    return any(predict[..., data.GROUPS.index(group)].any() for _, predict in drawn)
 
 
 def main():

@@ -65,7 +65,7 @@ def questions(trajectories, tasks, n, context, seed):
     """{task: (values, see, predict)} of n sequences per task, by its name and the seed alone.
 
     Every trajectory is used equally often; the windows of longer ones start at random. values:
-    {factor: (n, T)}.
+    {factor: (n, T) or (n, T, k)}; see, predict: (n, T, 3), or per factor where some are unknown.
     """
     asked, windows = {}, data.Windows(trajectories, context)
     episode = torch.arange(n) % len(trajectories)  # (n,)
@@ -175,24 +175,29 @@ def show(x):
     return "-" if x is None or math.isnan(x) else f"{x:.3f}"
 
 
-def chosen_tasks(text, model_type, world="", trained="", context=10):
+def chosen_tasks(text, model_type, world="", trained="", context=10, predicted=None):
     """The tasks of a comma- or plus-separated string.
 
     Without one: the paper's eight, those of the world (its name), and those that a model was
-    trained on, as far as the type of model can do them. Raises ValueError for what it cannot do.
+    trained on, as far as the type of model can do them, and they ask for something of the factors
+    that it predicted (a network's; None: all). Raises ValueError for what it cannot do.
     """
     if text:
         parts = re.split(r",(?![^(]*\))", text)  # no comma within span(a,b)
-        found = [name for part in parts for name in masks.parse(part)]
+        found = [name for part in parts for name in masks.parse(part.strip())]
         for task in found:
             traits.check(model_type, task, context)
         return found
     extra = worlds.WORLDS[world].tasks if world in worlds.WORLDS else ()
     names = list(masks.EIGHT) + list(extra) + list(masks.parse(trained) if trained else ())
     found = [name for name in dict.fromkeys(names) if traits.can(model_type, name, context)]
+    groups = {f.group for f in predicted} if predicted else set(data.GROUPS)
+    able = torch.tensor([group in groups for group in data.GROUPS])  # (3,)
     for name in list(found):
         try:
-            masks.draw(name, 100, context, torch.Generator())
+            _, predict = masks.draw(name, 100, context, torch.Generator())
+            if not (predict & able).any():
+                raise ValueError("it asks for what the model does not predict")
         except ValueError as error:
             print(f"{name} is left out: {error}")
             found.remove(name)
@@ -209,12 +214,14 @@ def main():
     trained = checkpoint.settings(out_dir)
     dataset = trained["dataset"]
     trajectories = worlds.evaluation_set(*worlds.source_of(trained), split)
+    checkpoint.check_unchanged(out_dir, trained)
     checks.fit(network, trajectories, dataset)
     sizes = sum(f.size for f in network.factors)
     needed = 4 * sequences * network.config.context * sizes
     configurator.check_memory(needed, f"sequences={sequences}")
     kind, context = network.config.model_type, network.config.context
-    names = chosen_tasks(tasks, kind, trajectories.world, trained.get("task"), context)
+    world, task = trajectories.world, trained.get("task")
+    names = chosen_tasks(tasks, kind, world, task, context, network.predicted)
     asked = questions(trajectories, names, sequences, context, seed)
     checks.asked(network, asked)
     results = losses(network, asked, limits(trajectories, asked, kind))

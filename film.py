@@ -95,9 +95,10 @@ def main():
     rollout.check_modes([mode], network.config)
     source = worlds.source_of(trained)
     train, tests = worlds.train_and_validation(*source)[0], worlds.evaluation_set(*source, "test")
-    game = source[0], train, episodes, rollout.ROLLOUT_SEED, mode, target, env, False, tests
+    world = train.world or source[0]  # a file may be of a world, too
+    game = world, train, episodes, rollout.ROLLOUT_SEED, mode, target, env, False, tests
     stage, game = rollout.begin(network, *game, render=bool(env))
-    in_maze = source[0].startswith("maze2d-")
+    in_maze = world.startswith("maze2d-")
     draw = draw_picture if env else draw_maze2d if in_maze else draw_doorkey
     animate(stage, *record(network, stage, game), draw)
 

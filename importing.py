@@ -134,7 +134,10 @@ def read_arrays(path):
     states = files.read_arrays(path)
     if "header" in states:
         raise ValueError("it is a trajectory file already; train with --dataset and its path")
-    actions, rewards, ends = (states.pop(name) for name in ("actions", "rewards", "episode_ends"))
+    needed = "actions", "rewards", "episode_ends"
+    if missing := [name for name in needed if name not in states]:
+        raise ValueError(f"it has no {missing[0]}: it needs {', '.join(needed)}")
+    actions, rewards, ends = (states.pop(name) for name in needed)
     states = dict(sorted(states.items()))
     if ends.ndim != 1 or ends.dtype.kind not in "iu":
         raise ValueError(f"episode_ends is {ends.dtype} {ends.shape}, not a list of integers")

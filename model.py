@@ -52,7 +52,7 @@ class ModelConfig:
         configurator.check(asdict(self), ALLOWED)
         if self.model_type != "nn" and self.n_embd % self.n_head:
             raise ValueError(f"n_embd={self.n_embd} must be a multiple of n_head={self.n_head}")
-        if self.n_embd % 2:
+        if self.n_embd % 2 and self.model_type != "nn" and self.positions == "sinusoidal":
             raise ValueError(f"n_embd={self.n_embd} must be even: positions are sine and cosine")
 
 

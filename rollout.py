@@ -49,6 +49,7 @@ sampled = True  # draw classes from the model's probabilities; False: always the
 env = None  # a Gymnasium environment to play in, e.g. "Hopper-v5"; None: the data's own world
 device = "cpu"  # or "cuda"
 threads = 1  # CPU threads (0: torch's choice)
+out = ""  # the file to write the results to; empty: rollouts.json in out_dir
 # --------------------------------------------------------------------------------------------------
 
 MODES = [f"{asked}{seen}" for asked in ("bc", "rc", "rc_all", "best", "plan", "goal", "waypoint")
@@ -203,7 +204,7 @@ def blank(factors, n, length, condition=None):
         if f.kind == "continuous":
             values[f.name] = torch.zeros(n, length, f.size)
         if condition:
-            given, seen = (part[f.name] for part in condition)  # (1, T) or (1, T, k); (1, T)
+            given, seen = (part[f.name] for part in condition)  # of as many episodes, or of one
             values[f.name][:, : given.shape[1]] = given
             known[f.name][:, : seen.shape[1]] = seen
     return values, known
@@ -291,6 +292,7 @@ def begin(network, dataset, train, episodes, seed, mode, target=(1.2, None), env
         factor, number = target
         fixed = factor is None
         game["targets"] = np.full(env.n, number) if fixed else target_returns(env, train, factor)
+        env.encode_return(game["targets"], 0)  # refused if the model knows no such return
     if (action[0].kind == "categorical" and sampled) or mode.startswith("plan"):
         game["generator"] = torch.Generator().manual_seed(seed)
     return env, game
@@ -350,10 +352,11 @@ def score(earned, env_id, low=None, high=None):
 
 def parse_modes(text):
     """The modes of a comma-separated string. Raises ValueError for one that there is not."""
-    for mode in text.split(","):
+    found = [part.strip() for part in text.split(",")]
+    for mode in found:
         if mode not in MODES:
             raise ValueError(f"there is no rollout mode {mode!r}; modes are {', '.join(MODES)}")
-    return text.split(",")
+    return found
 
 
 def check_modes(modes, config):
@@ -374,22 +377,27 @@ def main():
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
     check_modes(asked, network.config)
-    files.check_writable(os.path.join(out_dir, "rollouts.json"))
+    path = out or os.path.join(out_dir, "rollouts.json")
+    files.check_writable(path)
     source = worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
+    dataset = train.world or source[0]  # a file may be of a world, too
     copies = episodes * (candidates if {"plan", "plan_states"} & set(asked) else 1)
     worlds.check_count(copies, train, f"episodes={episodes} with candidates={candidates}")
     options = dict(env_id=env, sampled=sampled, quantile=quantile, candidates=candidates)
     if any(mode.startswith(AHEAD) for mode in asked):
         options["demos"] = worlds.evaluation_set(*source, "test")
     game = train, episodes, ROLLOUT_SEED
+    for mode in asked:  # what cannot be played is refused before minutes have passed
+        first = next(iter(targets.values()))
+        begin(network, dataset, train, 1, 0, mode, first, env, demos=options.get("demos"))
     played = {}
-    for label, row in measured(network, trained["dataset"], game, asked, targets, **options):
+    for label, row in measured(network, dataset, game, asked, targets, **options):
         played[label] = row | score(row["return"], env, ref_min, ref_max)
         cells = {k: [evaluate.show(x) for x in part.values()] for k, part in played[label].items()}
         parts = [f"{name} {' +- '.join(cell)}" for name, cell in cells.items()]
         print(f"{label:10s} {', '.join(parts)}")
-    files.save_json(os.path.join(out_dir, "rollouts.json"), played)
+    files.save_json(path, played)
 
 
 if __name__ == "__main__":

@@ -299,6 +299,8 @@ def names_of(factors):
 
 def main():
     configurator.check(globals(), ALLOWED)
+    if not world and (horizon or env):
+        raise ValueError("horizon and env are of an episode that is played: with --world")
     path = picture or os.path.join(out_dir, "answer.png")
     plot.check_path(path)
     files.check_writable(path)
@@ -317,7 +319,7 @@ def main():
         answers["exact"] = exact_posterior(facts, held_out, asked)
     drawn, known = None, {name: (asked.see[name] | asked.predict[name])[0] for name in asked.see}
     if world:
-        drawn, rewards = play(network, asked, held_out.world, generator)
+        drawn, rewards = play(network, asked, held_out.world or trained["dataset"], generator)
         known = {name: torch.ones(rewards.shape[1], dtype=torch.bool) for name in known}
         earned = rewards.sum(axis=1).mean()
         print(f"{len(rewards)} completions with the world's own dynamics: mean return {earned:.3f}")

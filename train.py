@@ -160,6 +160,9 @@ train, validation = worlds.train_and_validation(dataset, num_trajectories, data_
 if dreams:
     train = data.Trajectories.load(dreams)  # with the statistics of the demonstrations
 fingerprint = worlds.fingerprint(dreams or dataset, train, validation)
+playground = train.world or dataset  # a file may be of a world, too
+if eval_rollouts:
+    worlds.environment(playground, 1, 0)  # refused if there is none
 windows = data.Windows(train, context, device)
 if start is None:
     shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
@@ -188,7 +191,8 @@ if init_from == "resume":
     checkpoint.check_data(start, fingerprint, dreams or dataset)
 
 # What is asked at each evaluation, and which of it chooses the best checkpoint.
-tasks = evaluate.chosen_tasks(eval_tasks, model_type, validation.world, task, context)
+world, able = validation.world, network.predicted
+tasks = evaluate.chosen_tasks(eval_tasks, model_type, world, task, context, able)
 choosing = evaluate.chosen_tasks(best_tasks, model_type, context=context) if best_tasks else []
 choosing = choosing or [name for name in masks.parse(task) if name in tasks] or tasks
 if not set(choosing) <= set(tasks):
@@ -258,7 +262,7 @@ def train_step(it):
         group["lr"] = lr_at(it)
     reseed(it)
     # What happened, what of it is shown, and what is asked. batch: {factor: (B, T) or (B, T, k)}
-    batch, see, predict = get_batch(it)  # see, predict: (B, T, 3)
+    batch, see, predict = get_batch(it)  # see, predict: (B, T, 3) or {factor: (B, T)}
     asked = turns[it % len(turns)]
     shares = masks.shares(asked, predict, factors)  # {factor: (B, T)} what each counts in the loss
     if world_size > 1:
@@ -298,7 +302,7 @@ def evaluate_and_save(it):
         score = -sum(row[name] for name in choosing) / max(1, len(choosing))
         if eval_rollouts:
             game = eval_rollouts, rollout.SELECTION_SEED, rollout.parse_modes(eval_modes)
-            played = rollout.measure(evaluated, dataset, train, *game, demos=validation)
+            played = rollout.measure(evaluated, playground, train, *game, demos=validation)
             earned = {mode: measures["return"]["mean"] for mode, measures in played.items()}
             row |= {f"return_{mode}": x for mode, x in earned.items()}
             score = max(earned.values()) if keep_best == "return" else score
@@ -329,9 +333,9 @@ def save(it, with_best):
     """Write the checkpoint of this moment; several processes have one who writes."""
     if rank > 0:
         return
-    plain = checkpoint.to_plain(evaluated) | {"config": config, "iter": it}
+    plain = checkpoint.to_plain(evaluated) | {"config": config, "iter": it, "data": fingerprint}
     state = {"optimizer": optimizer.state_dict(), "rows": rows, "best": best}
-    state |= {"loss_sum": float(loss_sum), "loss_count": loss_count, "data": fingerprint}
+    state |= {"loss_sum": float(loss_sum), "loss_count": loss_count}
     state["raw_weights"] = network.state_dict() if ema else None
     checkpoint.save_run(out_dir, plain, state, with_best)
 

@@ -282,9 +282,7 @@ class GymEnv:
 
     def encode_return(self, return_to_go, t):
         """(n, 2) values of the factor return_to_go at timestep t, as importing.py makes it."""
-        if ("RETURN", "continuous", 2) not in [(f.group, f.kind, f.size) for f in self.factors]:
-            modes = "play modes bc and bc_states"
-            raise ValueError(f"the model knows no return_to_go as importing.py makes it: {modes}")
+        self._check_return()
         return np.stack([return_to_go, np.full(self.n, t)], axis=1).astype(np.float32)
 
     def start_features(self):
@@ -297,7 +295,14 @@ class GymEnv:
 
     def dataset_returns(self, trajectories):
         """(N,) returns of the episodes of a data set."""
+        self._check_return()
         return trajectories.values["return_to_go"][:, 0, 0].astype(np.float64)
+
+    def _check_return(self):
+        """Raise ValueError if the data's return is of another kind than importing.py makes."""
+        if ("RETURN", "continuous", 2) not in [(f.group, f.kind, f.size) for f in self.factors]:
+            modes = "play modes bc and bc_states"
+            raise ValueError(f"the model knows no return_to_go as importing.py makes it: {modes}")
 
     def _features(self, values):
         """(rows, features): the states in units of their standard deviation."""

@@ -397,6 +397,13 @@ def test_dreams_of_a_file_of_numbers(toy_data, dreams, place, tmp_path):
 # ---- what is refused -----------------------------------------------------------------------------
 
 
+def test_a_model_has_learned_what_its_task_asks_for():
+    assert dream.asks("behavior_cloning", "ACTION", 5)
+    assert not dream.asks("behavior_cloning", "STATE", 5), "its answers for states are noise"
+    assert dream.asks("past+forward_dynamics", "STATE", 5) and dream.asks("all", "STATE", 5)
+    assert dream.asks("return_backup", "RETURN", 5) and not dream.asks("random", "RETURN", 5)
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [

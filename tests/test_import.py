@@ -411,7 +411,8 @@ def test_hdf5_that_cannot_be_understood_is_refused(changes, words, tmp_path):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"episode_ends": None}, "episode_ends"),
+        ({"episode_ends": None}, "it has no episode_ends"),
+        ({"rewards": None}, "it has no rewards"),
         ({"observations": None}, "no state"),
         ({"observations": np.zeros((STEPS + 1, 3))}, "observation.*25"),
         ({"episode_ends": ENDS[:-1]}, "24"),

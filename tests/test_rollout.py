@@ -629,6 +629,33 @@ def test_one_return_to_ask_for_makes_one_row_by_the_name_of_its_mode(run_warm, t
     assert played(run_warm, trained, "--modes=rc,rc_all,bc")[1] == found["x1.2"], "the default"
 
 
+def test_a_file_of_a_world_is_played_in_that_world_into_a_file_of_choice(run_warm, tmp_path):
+    doorkey.make_dataset(40, seed=3).save(tmp_path / "demos.npz")
+    flags = *TINY, "--dataset=demos.npz", "--num_trajectories=0", "--out_dir=run", "--max_iters=1"
+    good(run_warm("train.py", *flags, "--eval_rollouts=2", cwd=tmp_path))
+    flags = "--out_dir=run", "--episodes=3", "--modes=bc, rc", "--out=mine.json"
+    good(run_warm("rollout.py", *flags, cwd=tmp_path))
+    assert list(json.loads((tmp_path / "mine.json").read_text())) == ["bc", "rc"]
+    assert not (tmp_path / "run" / "rollouts.json").exists()
+
+
+@pytest.mark.parametrize("target", ["x1.2", "9"])
+def test_a_mode_that_cannot_be_played_is_refused_before_any_is(target, run_warm, refused, tmp_path):
+    generator = np.random.default_rng(0)
+    factors = (
+        Factor("observation", "STATE", "continuous", 4),
+        Factor("action", "ACTION", "categorical", 2),
+    )
+    values = {"observation": generator.normal(size=(20, 12, 4)).astype(np.float32)}
+    values["action"] = generator.integers(2, size=(20, 12))
+    Trajectories(factors, values).save(tmp_path / "demos.npz")  # without returns
+    flags = *TINY, "--dataset=demos.npz", "--num_trajectories=0", "--out_dir=run", "--max_iters=1"
+    good(run_warm("train.py", *flags, "--task=behavior_cloning", cwd=tmp_path))
+    flags = "--out_dir=run", "--env=CartPole-v1", "--modes=bc,rc", f"--target_return={target}"
+    process = run_warm("rollout.py", *flags, "--episodes=2", cwd=tmp_path)
+    assert "knows no return_to_go" in refused(process) and not process.stdout
+
+
 @pytest.mark.parametrize(
     "flag, changed, same",
     [("--sampled=False", ["bc"], []), ("--quantile=0.5", ["best"], ["bc"]),

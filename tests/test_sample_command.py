@@ -186,6 +186,8 @@ def test_decision_gpt_answers_what_it_can(runs, command):
         ("--temperature=-1 --samples=0", "temperature"),
         ("--temperature=nan", "temperature"),
         ("--horizon=-1 --world --see=state[0]", "horizon"),
+        ("--horizon=5", "--world"),
+        ("--env=Hopper-v5", "--world"),
         ("--seed=-1", "seed"),
         ("--given=agent_pos[0]=15,key_pos[0]=2 --world", "no episode begins"),
     ],

@@ -154,6 +154,26 @@ def test_numbers_of_the_maze_tables_in_texts_come_from_the_results(file, heading
             assert number == (value and pytest.approx(value, abs=0.0051)), name
 
 
+def test_numbers_of_the_other_mazes_and_of_more_demonstrations_come_from_the_results():
+    text = (ROOT / "repro" / "README.md").read_text()
+    mazes = ("umaze", "medium", "large")
+    found = {maze: json.loads((RESULTS / f"maze2d_{maze}.json").read_text()) for maze in mazes}
+    earned = lambda maze, row, kind: found[maze]["rows"][row]["5"][kind]["mean"]
+    for maze, row in rows_of(text, "The same recipe in other mazes").items():
+        expected = [found[maze]["demonstrator"]]
+        for name in ("unimask_one", "unimask", "dt", "nn"):
+            of = [name if name == "unimask_one" else f"{name}_{kind}" for kind in ("bc", "rc")]
+            expected += [earned(maze, row, kind) for row, kind in zip(of, ("bc", "rc"))]
+        assert numbers_of(row) == [pytest.approx(x, abs=0.0051) for x in expected], maze
+    for name, row in rows_of(text, "**More demonstrations.**").items():
+        maze, _, policy = name.partition(", ")
+        which = "unimask_bc" if policy == "cloning" else "unimask_one"
+        for number, ending in zip(numbers_of(row), ("", "_3000", "_10000")):
+            if number is not None:
+                value = earned(maze, which + ending, "bc")
+                assert number == pytest.approx(value, abs=0.0051), name
+
+
 # --------------------------------------------------------------------------------------------------
 # The heatmap
 

@@ -220,9 +220,27 @@ def test_a_data_file_that_was_replaced_is_noticed(run_warm, refused, tmp_path):
     other.save(tmp_path / "data.npz")
     before = snapshot(tmp_path)
     assert "data.npz has changed" in refused(run_warm("train.py", *resume, cwd=tmp_path))
+    evaluation = "--out_dir=run", "--sequences=5"
+    # what it was trained on may be test data now
+    assert "data.npz has changed" in refused(run_warm("evaluate.py", *evaluation, cwd=tmp_path))
     assert snapshot(tmp_path) == before
     with_one_mistake(at=slice(0)).save(tmp_path / "data.npz")
     good(run_warm("train.py", *resume, cwd=tmp_path))
+    good(run_warm("evaluate.py", *evaluation, cwd=tmp_path))
+
+
+def test_data_of_states_alone_are_trained_on_and_evaluated(run_warm, tmp_path):
+    made = with_one_mistake(at=slice(0))
+    factors = [f for f in made.factors if f.group == "STATE"]
+    values = {f.name: made.values[f.name] for f in factors}
+    Trajectories(factors, values).save(tmp_path / "data.npz")
+    flags = [*TINY, "--dataset=data.npz", "--context=5", "--out_dir=run", "--max_iters=2"]
+    flags += ["--eval_tasks="]
+    done = [run_warm("train.py", *flags, cwd=tmp_path),
+            run_warm("evaluate.py", "--out_dir=run", "--sequences=20", cwd=tmp_path)]  # fmt: skip
+    for process in done:
+        assert "behavior_cloning is left out" in good(process).stdout
+    assert "past" in json.loads((tmp_path / "run" / "eval.json").read_text())
 
 
 @pytest.fixture
