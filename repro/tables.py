@@ -189,6 +189,7 @@ MAZE = ["unimask_bc", "unimask_rc", "unimask_bc_rc", "unimask_one", "unimask_ran
 MAZE += ["unimask_random_bc"]
 MAZE += [f"unimask_{start}_finetune_{to}" for start in ("random", "bc_rc") for to in ("bc", "rc")]
 MAZE += ["dt_bc", "dt_rc", "dt_bc_timestep", "dt_rc_timestep", "nn_bc", "nn_rc"]
+MORE = ["unimask_one_10000", "unimask_bc_3000", "unimask_bc_10000"]  # by demonstrations.sh
 QUESTIONS = {"": "past actions seen", "_states": "past actions hidden"}  # added to "bc" or "rc"
 DRIVEN = {  # what demonstrator.py measures
     "demonstrator": "demonstrator",
@@ -205,7 +206,8 @@ def maze_grid(lines):
         if row:
             grid.setdefault(row, {}).setdefault(T, []).append(line)
     return {
-        row: {T: grid[row][T] for T in sorted(grid[row], key=int)} for row in in_order(MAZE, grid)
+        row: {T: grid[row][T] for T in sorted(grid[row], key=int)}
+        for row in in_order(MAZE + MORE, grid)
     }
 
 
@@ -220,7 +222,8 @@ def maze(lines, parallel, command):
             for kind, cell in list(rows[row][T].items()):  # with past actions hidden, as it is
                 asked = cell["asked"].get(f"{kind}_states")
                 rows[row][T] |= {f"{kind}_states": asked["best"]} if asked else {}
-    hours = minutes_of(lines) / 60
+    own = [line for line in lines if line["row"].rpartition("_T")[0] not in MORE]
+    hours = minutes_of(own) / 60  # of maze2d.sh and one.sh
     found = {"seeds": seeds_of(lines), "rows": rows, "hours": round(hours / parallel, 2)}
     found |= {"core_hours": round(hours, 2), "command": command}
     driven = [line["results"] for line in lines if line["row"] == "demonstrator"]

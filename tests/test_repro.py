@@ -33,6 +33,8 @@ import worlds
 
 needs_d4rl = pytest.mark.skipif(importlib.util.find_spec("d4rl") is None, reason="needs d4rl")
 OTHER = "SEEDS=0 CONTEXTS=5 ROWS='unimask_bc unimask_rc dt_bc dt_rc nn_bc nn_rc' bash maze2d.sh"
+MANY = "ROWS='unimask_one_10000 unimask_bc_10000'"
+CLONES = "ROWS='unimask_bc_10000 unimask_bc_3000'"
 SHORT = "SEEDS=0 ROWS='one_short bc' bash locomotion.sh"
 COMMITTED = (  # the commands that made what is committed: the number of lines
     ("bash minigrid.sh", 132),
@@ -47,7 +49,9 @@ COMMITTED = (  # the commands that made what is committed: the number of lines
     ("WORLDS=doorkey bash one.sh", 6),
     ("bash claims.sh", 6),
     (f"MAZE=umaze {OTHER}", 6),
-    (f"MAZE=large {OTHER}", 6),
+    (f"MAZE=large {OTHER.replace('SEEDS=0', "SEEDS='0 1'")}", 12),
+    (f"MAZE=large {MANY} bash demonstrations.sh", 4),
+    (f"MAZE=medium {CLONES} bash demonstrations.sh", 4),
     ("bash ablation.sh", 42),
     ("ROWS='one bc rc bc_best' bash locomotion.sh", 12),
     ("SEEDS=0 ROWS='one_short one_10 dt dt_actions nn tenth films' bash locomotion.sh", 7),
@@ -62,7 +66,7 @@ MORE = (
 )
 SMOKE = ("SMOKE=1 bash minigrid.sh", "SMOKE=1 N=50 bash minigrid.sh", "SMOKE=1 bash maze2d.sh",
          "SMOKE=1 PAPER=1 bash minigrid.sh", "SMOKE=1 bash ablation.sh", "SMOKE=1 bash one.sh",
-         "SMOKE=1 bash locomotion.sh")  # fmt: skip
+         "SMOKE=1 bash locomotion.sh", "SMOKE=1 bash demonstrations.sh")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -255,6 +255,15 @@ def maze_lines():
     ]
 
 
+def test_rows_of_more_demonstrations_join_the_maze_table_but_not_its_hours(maze_lines):
+    before = tables.maze(maze_lines, parallel=2, command="a command")
+    answers = {"bc": 3.1, "bc_states": 3.2}
+    more = maze_line("unimask_bc_10000_T5", 0, answers, answers, answers)
+    found = tables.maze([more, *maze_lines], parallel=2, command="a command")
+    assert found["rows"].pop("unimask_bc_10000")["5"]["bc"]["mean"] == 3.2
+    assert found == before
+
+
 def test_maze_table_reports_the_question_that_selection_chose(maze_lines):
     found = tables.maze(maze_lines, parallel=2, command="a command")
     cell = found["rows"]["unimask_bc"]["10"]["bc"]
