@@ -179,8 +179,8 @@ def chosen_tasks(text, model_type, world="", trained="", context=10, predicted=N
     """The tasks of a comma- or plus-separated string.
 
     Without one: the paper's eight, those of the world (its name), and those that a model was
-    trained on, as far as the type of model can do them, and they ask for something of the factors
-    that it predicted (a network's; None: all). Raises ValueError for what it cannot do.
+    trained on, as far as the type of model can do them and they ask for one of the factors in
+    `predicted` (a network's; None: any). Raises ValueError for what it cannot do.
     """
     if text:
         parts = re.split(r",(?![^(]*\))", text)  # no comma within span(a,b)
