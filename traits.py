@@ -1,8 +1,10 @@
 """What a task asks of a model: found out by drawing its masks, so a new task need not say it.
 
-traits.of("past")               # Traits(one_timestep=False, shows_answer=False, causal=False)
-traits.check("dt", "past")      # ValueError: Decision-GPT sees no future
-at = traits.wanted_timestep("behavior_cloning", predict)    # (B,)
+    traits.of("past")               # Traits(one_timestep=False, shows_answer=False, causal=False)
+    traits.check("dt", "past")      # ValueError: Decision-GPT sees no future
+    at = traits.wanted_timestep("behavior_cloning", predict)    # (B,)
+
+Before this: masks.py.
 """
 
 import re
