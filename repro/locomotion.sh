@@ -35,7 +35,7 @@ BC="--task=behavior_cloning_states --modes=bc_states"
 DT="--model_type=dt --returns=all --embedding=norm --positions=learned"
 ASK="--target_return=$TARGETS --modes"
 for seed in $(seeds); do
-  run one $WHOLE --max_iters=6000 --n_ff=512 --learning_rate=2e-3 --state_weight=0.05 \
+  run one $WHOLE --context=3 --max_iters=6000 --n_ff=512 --learning_rate=2e-3 --state_weight=0.05 \
     $ASK=bc_states,rc_states
   run one_short $WHOLE $ASK=bc_states,rc_states
   run one_10 $WHOLE --context=10 --batch_size=64 --max_iters=8000 $ASK=bc_states,rc_states
