@@ -103,8 +103,8 @@ def load(text, group, train, source):
         network, own = checkpoint.load(path), checkpoint.settings(path)
         if network.factors != train.factors:
             raise ValueError(f"{path} has other factors than {source[0]}")
-        asked = "task" not in own or asks(own["task"], group, network.config.context)
-        if not asked or not any(f.group == group for f in network.predicted):
+        able = any(f.group == group for f in network.predicted)
+        if not (able and asks(own["task"], group, network.config.context)):
             raise ValueError(f"{path} does not predict the group {group}")
         if own.get("fresh") or source != worlds.source_of(own):
             raise ValueError(f"{path} was not trained on the demonstrations of {policy}")
@@ -116,10 +116,9 @@ def load(text, group, train, source):
 
 def asks(task, group, T):
     """Whether a model of this task was trained to predict a group of factors."""
-    drawn = [
-        masks.draw(name, 100, T, torch.Generator().manual_seed(0)) for name in masks.parse(task)
-    ]
-    return any(predict[..., data.GROUPS.index(group)].any() for _, predict in drawn)
+    B = 100 * len(masks.parse(task))  # enough for each task of a mixture
+    _, predict = masks.draw(task, B, T, torch.Generator().manual_seed(0))
+    return bool(predict[..., data.GROUPS.index(group)].any())
 
 
 def main():

@@ -2,7 +2,7 @@
 # Ten times the demonstrations: 10,000 where the mazes' tables have 900, and 3,000. Cloning takes two
 # and three times the steps, one set of weights as many as before. Further rows of results/maze2d_*.md.
 #
-#   MAZE=large SEEDS=0 bash repro/demonstrations.sh     # 20 minutes on 2 cores
+#   MAZE=large SEEDS=0 bash repro/demonstrations.sh     # 25 minutes on 2 cores
 #   LIST=1 bash repro/demonstrations.sh                 # print the lines, run nothing
 #   SMOKE=1 bash repro/demonstrations.sh                # everything tiny, one seed, into out/smoke
 #

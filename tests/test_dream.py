@@ -225,7 +225,7 @@ def save_run(folder, factors, seed=0, context=10, dataset="doorkey", n=3, data_s
     """An out_dir with an untrained network."""
     network = small.build(dict(context=context, n_layer=1) | config, factors, seed)
     settings = {"dataset": str(dataset), "num_trajectories": n, "data_seed": data_seed}
-    settings["fresh"] = False
+    settings |= {"fresh": False, "task": "random_return"}
     folder.mkdir()
     plain = checkpoint.to_plain(network) | {"config": settings, "iter": 0}
     checkpoint.save(str(folder / "best.pt"), plain)
