@@ -15,7 +15,7 @@ import configurator  # first of all: Ctrl-C is one line from there on
 
 import contextlib
 import io
-import math
+import itertools
 import os
 import statistics
 import tempfile
@@ -36,15 +36,14 @@ import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
 json = ""  # a file for all numbers
-measure = "steps,validation,rollout"  # and seeds
+measure = "steps,seconds"  # and seeds
 configurations = "doorkey,maze2d_5,maze2d_10"  # of steps and seeds
 repetitions = 100  # training steps of each configuration
-rounds = 2  # repetitions of what takes seconds: validation, rollouts
 sequences = 5000  # validation questions per task
 rollouts = 1000  # episodes
 threads = 1  # of the training steps
 device = "cpu"  # where several seeds at once are trained: or "cuda"
-cores = 2  # validation and rollouts are measured on one thread and on this many
+cores = 2  # validation and episodes are measured on one thread and on this many
 # --------------------------------------------------------------------------------------------------
 
 PUBLISHED = {  # settings of train.py
@@ -58,8 +57,7 @@ CONFIGURATIONS = {
     "maze2d_5": PUBLISHED | MAZE | {"dropout": 0.0, "context": 5},
     "maze2d_10": PUBLISHED | MAZE | {"dropout": 0.0, "context": 10},
 }
-MEASURES = ("steps", "validation", "rollout", "seeds")
-TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
+MEASURES = ("steps", "seconds", "seeds")
 
 
 def main():
@@ -67,32 +65,27 @@ def main():
     torch.set_num_threads(threads)
     checks.device(device)
     runs = {name: CONFIGURATIONS[name] for name in chosen(configurations)}
-    results = {"threads": threads, "torch": torch.__version__}
-    results["load"] = os.getloadavg()[0]  # processes at work in the last minute, on average
+    load = os.getloadavg()[0]  # processes at work in the last minute, on average
+    results = {"torch": torch.__version__, "threads": threads, "load": load}
     for name in chosen(measure):
         function = globals()[f"measure_{name}"]
-        rows = function(runs)
-        print_table(function.__doc__, rows)
-        results |= rows if name == "steps" else {name: rows}
-    if "validation" in results:
-        results["validation_s"] = results["validation"]["threads_1"]["seconds"]
-    if "rollout" in results:
-        results["rollout_1000_s"] = results["rollout"][f"threads_{cores}"]["seconds"]
+        results[name] = function(runs)
+        print_table(function.__doc__, results[name])
     if json:
         files.save_json(json, results)
         print(f"\nwrote {json}")
 
 
 # ---- what is timed -------------------------------------------------------------------------------
-def training(settings):
+def flags(settings):
+    return [f"--{key}={value}" for key, value in settings.items()]
+
+
+def training(settings, set_up=train_seeds.set_up):
     """train.py as a module, set up with these settings up to its loop: train_step, network, ..."""
     quick = {"eval_tasks": "behavior_cloning", "eval_sequences": 1, "threads": threads}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        return train_seeds.set_up(command(quick | settings | {"out_dir": folder})[1:])
-
-
-def command(settings):
-    return [TRAIN, *(f"--{key}={value}" for key, value in settings.items())]
+        return set_up(flags(quick | settings | {"out_dir": folder + "/{seed}"}))
 
 
 def steps(run, n):
@@ -131,14 +124,16 @@ def take_turns(functions, turns, warm_up=3):
     return {name: statistics.median(each) for name, each in seconds.items()}
 
 
-def by_threads(function):
-    """{"threads_1": {"seconds": median of a function on one thread}}, and the same on `cores`."""
-    rows = {}
-    for n in sorted({1, cores}):
-        torch.set_num_threads(n)
-        rows[f"threads_{n}"] = {"seconds": take_turns({"": function}, rounds, warm_up=0)[""]}
-    torch.set_num_threads(threads)
-    return rows
+def milliseconds(step):
+    """Of a step(it), over many, on a device that is waited for at the end only."""
+    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
+    for it in range(-5, repetitions):  # the first are warming up
+        if it == 0:
+            wait()
+            began = time.perf_counter()
+        step(it + 5)
+    wait()
+    return 1000 * (time.perf_counter() - began) / repetitions
 
 
 # ---- the measures: of runs {name: settings of train.py}, rows {name: {column: number}} -----------
@@ -165,83 +160,57 @@ def measure_seeds(runs):
     """Milliseconds of a step of one seed, of six at once, and of its limit, with train_seeds.py"""
     rows = {}
     for name, settings in runs.items():
-        for count in (1, 6):
-            for compiled in (False, True)[: 1 + (device != "cpu")]:
-                together = set_up_together(settings | {"compile": compiled}, count)
-                B, T = settings["batch_size"], settings["context"]
-                row = {"step_ms": milliseconds(together.step)}
-                products = recorded(linear_products(together.network, count, B * T))
-                row["gemm_ms"] = milliseconds(lambda it, products=products: products())
-                row["sequences_per_s"] = 1000 * B * count / row["step_ms"]
-                rows[f"{name}, {count} at once" + ", compiled" * compiled] = row
+        B, T = settings["batch_size"], settings["context"]
+        for count, compiled in itertools.product((1, 6), (False, True)[: 1 + (device != "cpu")]):
+            train_seeds.seeds = ",".join(map(str, range(count)))
+            asked = settings | {"device": device, "compile": compiled}
+            together = train_seeds.Together(training(asked, train_seeds.set_up_all))
+            row = {"step_ms": milliseconds(together.step)}
+            products = linear_products(together.network, count, B * T)
+            if device != "cpu":  # recorded as a step is, they never wait for the CPU
+                products()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    products()
+                products = graph.replay
+            row["gemm_ms"] = milliseconds(lambda it, products=products: products())
+            row["sequences_per_s"] = 1000 * B * count / row["step_ms"]
+            rows[f"{name}, {count} at once" + ", compiled" * compiled] = row
     return rows
 
 
-def set_up_together(settings, count):
-    """So many seeds as train_seeds.Together, on the device, with fresh weights."""
-    train_seeds.seeds = ",".join(map(str, range(count)))
-    own = settings | {"eval_tasks": "behavior_cloning", "eval_sequences": 1, "device": device}
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        arguments = command(own | {"out_dir": folder + "/{seed}"})[1:]
-        return train_seeds.Together(train_seeds.set_up_all(arguments))
-
-
-def recorded(function):
-    """The same as a CUDA graph, where the device is a GPU: so it never waits for the CPU."""
-    if device == "cpu":
-        return function
-    function()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function()
-    return graph.replay
-
-
-def milliseconds(step):
-    """Of step(it), over many: a GPU is waited for at the end only."""
-    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
-    for it in range(5):  # the third of a training step is recorded
-        step(it)
-    wait()
-    began = time.perf_counter()
-    for it in range(5, 5 + repetitions):
-        step(it)
-    wait()
-    return 1000 * (time.perf_counter() - began) / repetitions
-
-
-def measure_validation(runs):
-    """Validation on DoorKey: the losses of eight tasks"""
+def measure_seconds(runs):
+    """Seconds of validation on DoorKey, eight tasks, and of episodes of 200 steps in Maze2D, T=10"""
     run = training(CONFIGURATIONS["doorkey"])
-    network, seed = run.network.eval(), evaluate.VALIDATION_SEED
+    network, driver = run.network.eval(), training(CONFIGURATIONS["maze2d_10"]).network.eval()
+    seed = evaluate.VALIDATION_SEED
     asked = evaluate.questions(run.validation, masks.EIGHT, sequences, 10, seed)
     exact = evaluate.limits(run.validation, asked)
-    return by_threads(lambda: evaluate.losses(network, asked, exact))
-
-
-def measure_rollout(runs):
-    """Episodes of 200 steps in Maze2D, played by the model at T=10"""
-    network = training(CONFIGURATIONS["maze2d_10"]).network.eval()
     fresh = lambda: worlds.environment("maze2d-medium", rollouts, rollout.ROLLOUT_SEED)
-    return by_threads(lambda: rollout.play(network, fresh()))
+    functions = {
+        f"{sequences} questions a task": lambda: evaluate.losses(network, asked, exact),
+        f"{rollouts} episodes": lambda: rollout.play(driver, fresh()),
+    }
+    rows = {name: {} for name in functions}
+    for n in sorted({1, cores}):
+        torch.set_num_threads(n)
+        for name, seconds in take_turns(functions, 2, warm_up=0).items():
+            rows[name][f"threads_{n}"] = seconds
+    torch.set_num_threads(threads)
+    return rows
 
 
 # ---- settings and tables -------------------------------------------------------------------------
 def check_settings():
     """Refuse what cannot work before minutes have passed."""
-    counts = dict.fromkeys(("repetitions", "rounds", "sequences", "rollouts"), (1, math.inf))
+    counts = dict.fromkeys(("repetitions", "sequences", "rollouts"), (1, 10**6))
     configurator.check(globals(), counts | dict.fromkeys(("threads", "cores"), (1, 1025)))
-    for name, row in ("sequences", 80), ("rollouts", 80 * maze2d.HORIZON):
-        configurator.check_memory(row * globals()[name], f"{name}={globals()[name]}")
-    for name in chosen(measure):
-        configurator.check({"measure": name}, {"measure": MEASURES})
-    for name in chosen(configurations):
-        configurator.check({"configurations": name}, {"configurations": tuple(CONFIGURATIONS)})
+    for name, known in ("measure", MEASURES), ("configurations", tuple(CONFIGURATIONS)):
+        for one in chosen(globals()[name]):
+            configurator.check({name: one}, {name: known})
     if json:
-        if not os.path.isdir(os.path.dirname(json) or "."):
-            raise ValueError(f"json={json!r} is in a folder that is not there")
         files.check_writable(json)
-    if "maze" in configurations or "rollout" in measure:
+    if "maze" in configurations or "seconds" in measure:
         maze2d.layout("medium")  # is it installed?
 
 

@@ -199,23 +199,36 @@ def test_tanh_squashes_actions_and_nothing_else(kind, toy_data):
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    "B", [3, 4]
+)  # short sequences are computed in pairs, if their number is even
 @pytest.mark.parametrize("d, nh, T", [(16, 2, 7), (24, 1, 1), (32, 4, 21), (16, 2, 70)])
-def test_block_agrees_with_pytorch_s_transformer_layer(norm, causal, d, nh, T, generator):
+def test_block_agrees_with_pytorch_s_transformer_layer(norm, causal, B, d, nh, T, generator):
     torch.manual_seed(0)
     config = ModelConfig(n_embd=d, n_head=nh, n_ff=20, dropout=0.0, norm=norm)
     block = model.Block(config)
     with torch.no_grad():
         for p in block.parameters():  # norms and biases too: at their start they are ones and zeros
             p.add_(0.3 * torch.randn_like(p))
-    x = torch.randn(3, T, d)
+    x = torch.randn(B, T, d)
     future = nn.Transformer.generate_square_subsequent_mask(T) if causal else None
     expected = torch_layer(block, config)(x, src_mask=future, is_causal=causal)
     mask = torch.ones(1, T, T).tril().bool() if causal else None
     torch.testing.assert_close(block(x, mask), expected, rtol=1e-5, atol=1e-5)
-    rows = torch.randint(T, (3, 2), generator=generator)  # only some of the tokens ask
+    rows = torch.randint(T, (B, 2), generator=generator)  # only some of the tokens ask
     mask = mask[0][rows] if causal else None
-    expected = expected[torch.arange(3)[:, None], rows]
+    expected = expected[torch.arange(B)[:, None], rows]
     torch.testing.assert_close(block(x, mask, rows), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_sequences_never_change_each_other_s_outputs(generator):
+    attention = model.Attention(ModelConfig(n_embd=16, n_head=2, dropout=0.0))
+    x = torch.randn(4, 5, 16, generator=generator)
+    for other in range(1, 4):
+        changed = x.clone()
+        changed[other] = 100 * torch.randn(5, 16, generator=generator)
+        assert torch.equal(attention(changed)[0], attention(x)[0])
+        assert not torch.equal(attention(changed)[other], attention(x)[other])
 
 
 def sinusoid(T, d):

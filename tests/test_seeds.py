@@ -112,7 +112,7 @@ def at_once(settings, seeds="0,1"):
     """The step of several seeds, set up with settings of train.py."""
     quick = {"eval_tasks": "behavior_cloning", "eval_sequences": 1, "dropout": 0.0}
     train_seeds.seeds = seeds
-    return train_seeds.Together(train_seeds.set_up_all(bench.command(settings | quick)[1:]))
+    return train_seeds.Together(train_seeds.set_up_all(bench.flags(settings | quick)))
 
 
 @needs_gpu
