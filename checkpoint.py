@@ -12,6 +12,7 @@ import csv
 import glob
 import io
 import os
+import sys
 import zipfile
 from dataclasses import asdict
 
@@ -52,18 +53,13 @@ def read(path, device="cpu"):
         path = best if os.path.exists(best) else os.path.join(path, "ckpt.pt")
     if not os.path.isfile(path):  # to read a pipe would be to wait
         raise ValueError(f"there is no checkpoint {path}: train.py makes one in its --out_dir")
-    try:
+    with files.reading(path, "checkpoint"):
         with zipfile.ZipFile(path) as file:
             if damaged := file.testzip():  # torch.load takes flipped bits as they are
                 raise ValueError(f"the checksum of its part {damaged} is wrong")
         saved = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a damaged file makes torch.load raise nearly anything
-        reason = (str(error).splitlines() or ["empty"])[0]
-        raise ValueError(f"{path} is not a whole checkpoint: {reason}") from None
     if not isinstance(saved, dict) or not isinstance(saved.get("model_config"), dict):
         raise ValueError(f"{path} is not a checkpoint that train.py saved")
-    if "model" in saved["model_config"]:
-        raise ValueError(f"{path} was saved by an older version of this code: train it again")
     return saved
 
 
@@ -98,8 +94,9 @@ def from_plain(saved):
     """The model of a checkpoint's dictionary. Raises ValueError if its parts do not fit."""
     try:
         factors = [Factor.from_plain(plain) for plain in saved["factors"]]
-        checks.size(asdict(ModelConfig(**saved["model_config"])))
-        network = build(ModelConfig(**saved["model_config"]), factors)
+        config = ModelConfig(**saved["model_config"])
+        checks.size(asdict(config))
+        network = build(config, factors)
         network.load_state_dict(saved["weights"])
     except DAMAGE as error:
         reason = " ".join(str(error).split())
@@ -113,22 +110,37 @@ def from_plain(saved):
 # The folder of a run: ckpt.pt, best.pt, config.json and log.csv belong together
 
 RUN = ("ckpt.pt", "best.pt", "log.csv", "config.json", "eval.json", "rollouts.json")
+GO_ON = "go on with the same command and --init_from=resume"
 MAY_DIFFER = (  # settings in which a resumed run may differ from the one that stopped
     "init_from", "out_dir", "overwrite", "device", "compile", "wandb_log", "threads", "max_iters",
 )  # fmt: skip
 
 
-def claim(out_dir, overwrite, source=None):
+def start_of(init_from, out_dir, rank=0):
+    """The checkpoint that a run starts from, as read() gives it; None for one from scratch."""
+    if init_from == "resume":
+        if rank == 0:
+            lock(out_dir)
+        return read(os.path.join(out_dir, "ckpt.pt"))
+    if init_from.startswith("finetune:"):
+        return read(init_from.removeprefix("finetune:"))
+    if init_from != "scratch":
+        raise ValueError(f"init_from={init_from!r} is not one of scratch, resume, finetune:PATH")
+    return None
+
+
+def claim(out_dir, overwrite, init_from="scratch"):
     """Raise ValueError if a folder holds another run, unless its files may be lost.
 
-    source: the run to finetune from, which may never be lost.
+    What a run finetunes from may never be lost.
     """
     used = [name for name in RUN if os.path.exists(os.path.join(out_dir, name))]
     if used and not overwrite:
         advice = "take another --out_dir, --init_from=resume or --overwrite=True"
         raise ValueError(f"{out_dir} holds another run ({used[0]}): {advice}")
-    here, start = os.path.realpath(out_dir), os.path.realpath(source or "")
-    if source and here in (start, os.path.dirname(start)):
+    source = init_from.removeprefix("finetune:")
+    here, start = os.path.realpath(out_dir), os.path.realpath(source)
+    if init_from != "scratch" and here in (start, os.path.dirname(start)):
         raise ValueError(f"a run cannot finetune {source} in its own folder: take another out_dir")
 
 
@@ -181,7 +193,13 @@ def how_to_go_on(out_dir):
     """What to do after a run has failed, if it has come to a checkpoint."""
     if not os.path.exists(os.path.join(out_dir, "ckpt.pt")):
         return ""
-    return "; the last checkpoint is whole: go on with the same command and --init_from=resume"
+    return f"; the last checkpoint is whole: {GO_ON}"
+
+
+def stopped(it, number):
+    """End this process: a signal of this number has stopped a run, which is saved."""
+    print(f"stopped at step {it} and saved; {GO_ON}", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def architecture(saved, config, given):
@@ -190,9 +208,8 @@ def architecture(saved, config, given):
     Raises ValueError if one of them was given (a set of names) and contradicts it.
     """
     try:
-        shape = asdict(
-            ModelConfig(**saved["model_config"])
-        )  # older models lack the newest settings
+        # older models lack the newest settings
+        shape = asdict(ModelConfig(**saved["model_config"]))
     except TypeError as error:
         text = f"the checkpoint of init_from={config['init_from']} has settings of no model"
         raise ValueError(f"{text}: {error}") from None

@@ -11,6 +11,7 @@ in one line: a mistyped experiment must not run. Read next: masks.py.
 
 import ast
 import contextlib
+import ctypes
 import difflib
 import errno
 import io
@@ -22,16 +23,6 @@ import warnings
 PLAIN = (bool, int, float, str, type(None))
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 PYTHONS_OWN = ("__builtins__", "__doc__", "__annotations__")  # names in every config file
-RENAMED = {  # an old name of a setting: what it is called now
-    "model": "model_type",
-    "octaves": "fourier_features",
-    "set": "given",
-    "gradient_accumulation": "batch_size",
-    "rollouts": "--episodes of rollout.py",
-    "modes": "--modes of rollout.py",
-    "env": "--env of rollout.py",
-    "target_return": "--target_return of rollout.py",
-}
 
 
 def apply(names, argv=None):
@@ -121,8 +112,6 @@ def default_of(key, config, where):
         return config[key]
     near = difflib.get_close_matches(key, config, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    if key in RENAMED and (RENAMED[key] in config or ".py" in RENAMED[key]):
-        hint = f"; it is now {RENAMED[key]!r}"
     raise ValueError(f"{where}: there is no setting {key!r}{hint}")
 
 
@@ -187,6 +176,13 @@ def check_memory(needed, what):
         if needed / 2**30 > there:
             text = f"{what} needs {needed / 2**30:,.0f} GiB of memory"
             raise ValueError(f"{text}, and this machine has {there:,.0f}")
+
+
+def keep_memory():
+    """Freed memory stays with this process: glibc would give it back, to be faulted in again."""
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # where there is no glibc
+        for option, size in ((-1, 2**30), (-3, 2**25)):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            ctypes.CDLL(None).mallopt(option, size)
 
 
 def describe(names):

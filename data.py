@@ -12,8 +12,6 @@ Read next: evaluate.py. The worlds that make trajectories are doorkey.py and maz
 
 import json
 import os
-import zipfile
-import zlib
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -80,8 +78,8 @@ class Trajectories:
         N, L = self.values[names[0]].shape[:2]
         if self.lengths is None:
             self.lengths = np.full(N, L, dtype=np.int64)
-        for factor in self.factors:
-            check(factor, self.values[factor.name], N, L)
+        checked = {f.name: check(f, self.values[f.name], N, L) for f in self.factors}
+        self.values = self.values | checked
         whole = self.lengths.shape == (N,) and self.lengths.dtype.kind in "iu"
         if not whole or not (1 <= self.lengths.min() and self.lengths.max() <= L):
             raise ValueError(f"lengths must be {N} numbers from 1 to {L}, one for each trajectory")
@@ -127,36 +125,22 @@ class Trajectories:
         """Read what save() wrote. Raises ValueError, in one sentence, for anything else."""
         if not (os.path.isfile(path) or os.path.isdir(path)):  # to read a pipe would be to wait
             raise ValueError(f"there is no data file {path}")
-        try:
+        with files.reading(path, "file of trajectories"):
             arrays = files.read_arrays(path)
             if "header" not in arrays:
                 raise ValueError("it has no header, which save() writes")
             header = json.loads(str(arrays.pop("header")))
             factors = [Factor.from_plain(plain) for plain in header["factors"]]
-            values = {factor.name: typed(factor, arrays) for factor in factors}
+            values = {factor.name: arrays[f"values/{factor.name}"] for factor in factors}
             known = [f"{name}/known" for name in values if f"values/{name}/known" in arrays]
             values |= {name: arrays[f"values/{name}"] for name in known}
             extras = [name for name in arrays if name.startswith("extras/")]
             extras = {name.removeprefix("extras/"): arrays[name] for name in extras}
             return Trajectories(factors, values, header["world"], arrays["lengths"], extras)
-        except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, TypeError, AttributeError,
-                ValueError, OSError, RuntimeError, MemoryError) as error:  # fmt: skip
-            raise ValueError(f"{path} is not a whole file of trajectories: {error}") from None
-
-
-def typed(factor, arrays):
-    """A factor's array in the type that all of this code works with, if it holds such numbers."""
-    array = arrays[f"values/{factor.name}"]
-    if factor.kind == "categorical" and array.dtype.kind in "iu":
-        return array.astype(np.int64, copy=False)
-    if factor.kind == "continuous" and array.dtype.kind in "fiu":
-        with np.errstate(over="ignore"):  # what no float32 holds becomes infinite, and is refused
-            return array.astype(np.float32, copy=False)
-    return array
 
 
 def check(factor, array, N, L):
-    """Raise ValueError, in one sentence, for the first thing wrong with a factor or its array."""
+    """A factor's array, as int64 or float32. Raises ValueError for the first thing wrong with it."""
     name, categorical = factor.name, factor.kind == "categorical"
     if not (isinstance(name, str) and name.isidentifier()) or name == "timestep":
         rule = "letters, digits and _ only, and not timestep"
@@ -169,17 +153,18 @@ def check(factor, array, N, L):
         raise ValueError(f"factor {name} has group {factor.group!r}, not {', '.join(GROUPS)}")
     shape = (N, L) if categorical else (N, L, factor.size)
     if array.shape != shape or array.size == 0:
-        raise ValueError(
-            f"factor {name} has shape {array.shape}; a {factor.kind} one needs {shape}"
-        )
+        raise ValueError(f"factor {name} has shape {array.shape}; it needs {shape}")
     if array.dtype.kind not in ("iu" if categorical else "fiu"):
         needs = "integers, its classes" if categorical else "real numbers"
         raise ValueError(f"factor {name} holds {array.dtype}, where {needs} are needed")
+    with np.errstate(over="ignore"):  # what no float32 holds becomes infinite, and is refused
+        array = array.astype(np.int64 if categorical else np.float32, copy=False)
     low, high = array.min(), array.max()  # both carry NaN along
     if categorical and not (0 <= low and high < factor.size):
         raise ValueError(f"factor {name} has classes {low}..{high}; it needs 0..{factor.size - 1}")
     if not np.isfinite([low, high]).all():
         raise ValueError(f"factor {name} has a value that is not finite (NaN or infinity)")
+    return array
 
 
 def normalise(trajectories):

@@ -223,21 +223,6 @@ def best_return(states, size=6):
     return (world.distance - nearest)[states]
 
 
-def step(agent_pos, key_pos, has_key, door_open, action, size=6):
-    """One move in any number of states at once: arrays of one shape, cells as classes.
-
-    Returns the next four. Raises ValueError for a state that cannot be reached, or no action.
-    """
-    world = table(size)
-    # numpy refuses an index outside the array.
-    look_up = lambda array, index: array.ravel()[np.ravel_multi_index(index, array.shape)]
-    state = look_up(world.index, (agent_pos, key_pos, has_key, door_open))
-    if (state < 0).any():
-        raise ValueError("a state cannot be reached: its key or its door does not fit the rest")
-    after = look_up(world.successor, (state, action))
-    return tuple(np.moveaxis(world.states[after], -1, 0))
-
-
 class DoorKey:
     """n episodes in lockstep, for rollouts. state: (n,) indices into table(size).states."""
 
@@ -245,14 +230,9 @@ class DoorKey:
     over = False  # no episode ends early
 
     def __init__(self, n=1, seed=0, size=6):
-        self.n, self.table, self.generator = n, table(size), np.random.default_rng(seed)
-        self.reset()
-
-    def reset(self):
-        """Start n fresh episodes; returns the observation (n, 2): agent and key cells."""
-        self.state = self.generator.choice(self.table.starts, self.n)
-        self.at_goal = np.zeros(self.n, dtype=bool)
-        return self.table.states[self.state, :2]
+        self.n, self.table = n, table(size)
+        self.state = np.random.default_rng(seed).choice(self.table.starts, n)
+        self.at_goal = np.zeros(n, dtype=bool)
 
     def start_at(self, values):
         """Begin at given starts: {"agent_pos", "key_pos": a class, or (n,) classes}.
@@ -260,9 +240,7 @@ class DoorKey:
         Raises ValueError for what is no start.
         """
         agent, key = (np.broadcast_to(values[name], self.n) for name in ("agent_pos", "key_pos"))
-        cells = len(self.table.index)
-        inside = (agent >= 0) & (agent < cells) & (key >= 0) & (key < cells)
-        state = np.where(inside, self.table.index[agent % cells, key % cells, 0, 0], -1)
+        state = self.table.index[agent, key, 0, 0]  # -1: no start
         if (state < 0).any():
             bad = (state < 0).argmax()
             rule = "both lie left of the wall, on different cells"
@@ -271,12 +249,12 @@ class DoorKey:
         self.state, self.at_goal = state, np.zeros(self.n, dtype=bool)
 
     def step(self, action):
-        """Move by classes (n,); returns the observation (n, 2) and reward (n,): steps gained."""
+        """Move by classes (n,); returns the reward (n,): steps gained."""
         before = self.table.distance[self.state]
         self.state = self.table.successor[self.state, action]
         distance = self.table.distance[self.state]
         self.at_goal |= distance == 0
-        return self.table.states[self.state, :2], before - distance
+        return before - distance
 
     def observe(self):
         """{state factor: (n,) classes}."""

@@ -49,22 +49,17 @@ def dream(networks, starts, length, generator):
     values, _ = rollout.blank(factors, n, length)
     for f in states:
         values[f.name][:, 0] = starts[f.name]
-    t = torch.arange(length)
+    t, none = torch.arange(length), torch.zeros(length, dtype=torch.bool)
+    mask = lambda *groups: torch.stack(groups, dim=-1)  # (length, 3), of every trajectory
     for now in tqdm(range(length), desc="dreaming", disable=None):
-        fill(values, actions, now, networks["policy"], mask(t <= now, t < now), generator)
+        fill(values, actions, now, networks["policy"], mask(t <= now, t < now, none), generator)
         if now + 1 < length:
-            seen = mask(t == now, t == now)
+            seen = mask(t == now, t == now, none)
             fill(values, states, now + 1, networks["dynamics"], seen, generator)
     for now in reversed(range(length) if outcome else ()):
         seen = mask(t == now, t == now, t == now + 1)
         fill(values, outcome, now, networks["returns"], seen, generator, temperature=0.0)
     return values
-
-
-def mask(states, actions, returns=None):
-    """(length, 3) what is seen of every trajectory, from masks (length,)."""
-    returns = torch.zeros_like(states) if returns is None else returns
-    return torch.stack([states, actions, returns], dim=-1)
 
 
 def fill(values, factors, t, networks, seen, generator, temperature=1.0):

@@ -12,7 +12,6 @@ import configurator  # first of all: Ctrl-C is one line from there on
 
 import math
 import os
-import re
 
 import numpy as np
 import torch
@@ -82,9 +81,8 @@ def limits(trajectories, asked, model_type="unimask"):
     """{task: {factor: (n, T) nats}}: the loss of the exact posterior at every entry.
 
     None for a world without one, for windows of longer trajectories, which have another prior, and
-    where something is unknown.
-    Also for a task that shows what it asks for, or asks a causal model ("dt") several times in a
-    window, each time given something else.
+    where something is unknown. A task has None if it shows what it asks for, or asks a causal model
+    ("dt") several times in a window, each time given something else.
     """
     world = worlds.WORLDS.get(trajectories.world)
     if world is None or world.surprisal is None or not asked:
@@ -96,8 +94,8 @@ def limits(trajectories, asked, model_type="unimask"):
         several = (predict.any(-1).sum(1) > 1).any()
         unknown = (see & predict).any() or (model_type == "dt" and several)
         rows = trajectories[np.arange(len(see)) % len(trajectories)]
-        returns = {"returns": True} if predict[..., masks.RETURN].any() else {}
-        nats = {} if unknown else world.surprisal(rows, see, **returns)
+        returns = bool(predict[..., masks.RETURN].any())
+        nats = {} if unknown else world.surprisal(rows, see, returns)
         found[task] = {name: torch.as_tensor(x) for name, x in nats.items()} or None
     return found
 
@@ -175,35 +173,6 @@ def show(x):
     return "-" if x is None or math.isnan(x) else f"{x:.3f}"
 
 
-def chosen_tasks(text, model_type, world="", trained="", context=10, predicted=None):
-    """The tasks of a comma- or plus-separated string.
-
-    Without one: the paper's eight, those of the world (its name), and those that a model was
-    trained on, as far as the type of model can do them and they ask for one of the factors in
-    `predicted` (a network's; None: any). Raises ValueError for what it cannot do.
-    """
-    if text:
-        parts = re.split(r",(?![^(]*\))", text)  # no comma within span(a,b)
-        found = [name for part in parts for name in masks.parse(part.strip())]
-        for task in found:
-            traits.check(model_type, task, context)
-        return found
-    extra = worlds.WORLDS[world].tasks if world in worlds.WORLDS else ()
-    names = list(masks.EIGHT) + list(extra) + list(masks.parse(trained) if trained else ())
-    found = [name for name in dict.fromkeys(names) if traits.can(model_type, name, context)]
-    groups = {f.group for f in predicted} if predicted else set(data.GROUPS)
-    able = torch.tensor([group in groups for group in data.GROUPS])  # (3,)
-    for name in list(found):
-        try:
-            _, predict = masks.draw(name, 100, context, torch.Generator())
-            if not (predict & able).any():
-                raise ValueError("it asks for what the model does not predict")
-        except ValueError as error:
-            print(f"{name} is left out: {error}")
-            found.remove(name)
-    return found
-
-
 def main():
     ranges = {"sequences": (1, math.inf), "seed": (0, 2**63), "threads": (0, 1025)}
     configurator.check(globals(), ranges)
@@ -220,8 +189,8 @@ def main():
     needed = 4 * sequences * network.config.context * sizes
     configurator.check_memory(needed, f"sequences={sequences}")
     kind, context = network.config.model_type, network.config.context
-    world, task = trajectories.world, trained.get("task")
-    names = chosen_tasks(tasks, kind, world, task, context, network.predicted)
+    also = worlds.tasks_of(trajectories.world), trained.get("task")
+    names = traits.chosen(tasks, kind, context, network.predicted, *also)
     asked = questions(trajectories, names, sequences, context, seed)
     checks.asked(network, asked)
     results = losses(network, asked, limits(trajectories, asked, kind))

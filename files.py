@@ -121,6 +121,16 @@ def read_arrays(path):
         return {name: archive[name] for name in archive.files}
 
 
+@contextlib.contextmanager
+def reading(path, what):
+    """Whatever is wrong with a file that is read here becomes a ValueError of one sentence."""
+    try:
+        yield
+    except Exception as error:  # a damaged file makes numpy and torch raise nearly anything
+        reason = (str(error).splitlines() or ["empty"])[0]
+        raise ValueError(f"{path} is not a whole {what}: {reason}") from None
+
+
 def check_archive(archive):
     """Raise ValueError for a zipfile.ZipFile with two parts of one name, or that is a zip bomb."""
     parts = archive.infolist()

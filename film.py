@@ -40,9 +40,9 @@ def record(network, stage, game):
     film = [look()]
 
     def watched(actions):
-        outcome = step(actions)
+        rewards = step(actions)
         film.append(look())
-        return outcome
+        return rewards
 
     stage.step = watched
     return film, rollout.play(network, stage, **game)[1]

@@ -47,7 +47,7 @@ def main():
     if os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
         raise ValueError(f"out={out} is the source itself, which would be lost")
     files.check_writable(out)
-    configurator.check(globals(), {"best": (1e-9, 1.0000001)})
+    configurator.check(globals(), {"best": (1e-9, 1.0000001), "min_length": (1, math.inf)})
     imported = read(source, min_length, nan_is_unknown)
     if best < 1:
         earned = imported.values["return_to_go"][:, 0, 0]
@@ -67,8 +67,6 @@ def read(source, min_length=1, nan_is_unknown=False):
     number). A row of integers, one for each step, is categorical; all else is continuous.
     Raises ValueError, in one sentence, for what cannot be imported.
     """
-    if min_length < 1:
-        raise ValueError(f"min_length={min_length} must be at least 1")
     kind = "minari" if source.startswith("minari:") else os.path.splitext(source)[1].lower()
     if kind not in READERS:
         raise ValueError(f"source={source!r} is neither a .hdf5, .h5 or .npz file nor minari:ID")
@@ -203,8 +201,10 @@ def assemble(lengths, states, actions, rewards, min_length, nan_is_unknown):
     for name, array in {**states, "action": actions, "rewards": rewards}.items():
         array = np.asarray(array)
         if nan_is_unknown and array.dtype.kind == "f" and name != "rewards":
-            array, gone = blanked(array)
+            gone = np.isnan(array).reshape(len(array), -1).any(axis=1)  # (steps,)
             if gone.any():
+                array = array.copy()
+                array[gone] = 0
                 values[f"{name}/known"] = np.zeros(valid.shape, dtype=bool)
                 values[f"{name}/known"][valid] = ~gone[use]
         array = typed(name, array, len(use))
@@ -216,14 +216,6 @@ def assemble(lengths, states, actions, rewards, min_length, nan_is_unknown):
         factor(name, groups.get(name, "STATE"), values[name]) for name in values if "/" not in name
     ]
     return Trajectories(factors, values, lengths=lengths)
-
-
-def blanked(array):
-    """(steps,) or (steps, k) with 0 wherever a step has a NaN, and (steps,) bool: which steps."""
-    gone = np.isnan(array).reshape(len(array), -1).any(axis=1)
-    array = array.copy()
-    array[gone] = 0
-    return array, gone
 
 
 def typed(name, array, steps):

@@ -19,7 +19,7 @@ import configurator
 
 import difflib
 import re
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -40,9 +40,7 @@ class Batch(NamedTuple):
     def index(self, low, high):
         """(B,) integers, each low..high with equal probability (balanced: equally often)."""
         if high < low:
-            raise ValueError(
-                f"a context of {self.T} is too short: a timestep in {low}..{high} is needed"
-            )
+            raise ValueError(f"a context of {self.T} is too short for a timestep in {low}..{high}")
         if self.balanced:
             return low + self.permutation() % (high - low + 1)
         device = self.generator.device
@@ -265,10 +263,7 @@ def parse(task):
     The tasks of a mixture share alike; "all" stands for the eight. Raises ValueError that names
     the nearest task.
     """
-    known = [*TASKS, "all"]
-    if not isinstance(task, str):
-        raise ValueError(f"task={task!r} is not the name of a task; tasks are {', '.join(known)}")
-    shares, parts = {}, task.split("+")
+    known, shares, parts = [*TASKS, "all"], {}, task.split("+")
     for part in parts:
         if part not in known and not SPAN.fullmatch(part):
             near = difflib.get_close_matches(part, known, n=1)
@@ -308,49 +303,22 @@ def draw(task, B, T, generator, balanced=False, returns="unchanged"):
         batch, match = Batch(rows.stop - rows.start, T, generator, balanced), SPAN.fullmatch(name)
         pairs.append(span(batch, int(match[1]), int(match[2])) if match else TASKS[name](batch))
     see, predict = (torch.cat(masks) for masks in zip(*pairs))
-    return set_returns(see, returns, Batch(B, T, generator, balanced)), predict
-
-
-def shares(task, predict, factors):
-    """What each predicted entry counts in the loss: {factor: (B, T) float}.
-
-    A task's loss is the mean over all entries of a factor that it predicts; a mixture's is the mean
-    of its tasks' losses, however many entries each predicts.
-    predict: from draw(), or hide_factors(), of the same task.
-    """
-    counts = {}
-    for name, mask in expand(predict, factors).items():  # mask: (B, T)
-        task_of, share_of = weighing(task, len(mask), mask.device)
-        asked = torch.zeros_like(share_of).index_add(0, task_of, mask.sum(dim=1).float())
-        each = share_of / asked.clamp(min=1)  # (tasks,) what an entry of each task counts
-        counts[name] = mask * each[task_of][:, None]
-    return counts
-
-
-@cache
-def weighing(task, B, device):
-    """(B,) which task of a mixture each sequence has, and (tasks,) the share of each."""
-    rows = [range(B)[rows] for rows in rows_of(task, B).values()]
-    task_of = [number for number, each in enumerate(rows) for _ in each]
-    share_of = list(parse(task).values())
-    return torch.tensor(task_of, device=device), torch.tensor(share_of, device=device)
+    if returns != "unchanged":
+        set_returns(see, returns, Batch(B, T, generator, balanced))
+    return see, predict
 
 
 RETURN_MODES = ("hidden", "first", "all", "first_half", "all_half", "with_state", "unchanged")
 
 
 def set_returns(see, mode, batch):
-    """Set which returns-to-go are seen: at t=0, with every state, ...; *_half: in half of the rows."""
-    configurator.check({"returns": mode}, {"returns": RETURN_MODES})
-    if mode == "unchanged":
-        return see
-    choices = {"hidden": False, "first": batch.steps() == 0, "with_state": see[..., STATE]}
-    shown = choices.get(mode.removesuffix("_half"), True)
+    """Set, in place, which returns-to-go are seen. *_half: of a random half of the sequences."""
+    first, state = batch.steps() == 0, see[..., STATE]
+    shown = {"hidden": False, "first": first, "all": True, "with_state": state}
+    shown = shown[mode.removesuffix("_half")]
     if mode.endswith("_half"):
         shown = shown & (batch.uniform(batch.B, 1) < 0.5)
-    see = see.clone()
     see[..., RETURN] = shown
-    return see
 
 
 # --------------------------------------------------------------------------------------------------

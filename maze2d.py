@@ -37,16 +37,17 @@ seed = 0  # of the demonstrations
 HORIZON = 200  # steps of 0.01 s in every episode; reaching the goal does not end it
 # Our names: the names of d4rl's texts.
 MAZES = {"open": "OPEN", "umaze": "U_MAZE", "medium": "MEDIUM_MAZE", "large": "LARGE_MAZE"}
+NOISE = 0.5  # standard deviation of what is added to the demonstrator's actions
 CELL_OFFSET = 0.2  # position (i, j) minus the middle of cell (i, j), on both axes: see above
 
 
 class Maze2D:
     """n episodes of one maze in lockstep.
 
-    seed: an int, or several; every further reset() draws new episodes. threads: of the engine; they
-    change the speed, never a bit.
-    qpos, qvel, goal: (n, 2) float64 positions [m], velocities [m/s] and goals [m]. An observation
-    is (x, y, goal x, goal y): a policy that wants the velocity must infer it.
+    Start: a free cell + U(-0.3, 0.3) m per axis, at a velocity of N(0, 0.1 m/s) per axis. Goal:
+    another free cell, without noise.
+    seed: an int, or several. threads: of the engine; they change the speed, never a bit.
+    qpos, qvel, goal: (n, 2) float64 positions [m], velocities [m/s] and goals [m].
     Raises ValueError for an unknown maze, n < 1, or if d4rl or mujoco is not installed.
     Source: d4rl 1.1, pointmaze/maze_model.py; reset and reward as in arXiv 2211.10869.
     """
@@ -59,21 +60,12 @@ class Maze2D:
         if n < 1:
             raise ValueError(f"n={n} episodes: a batch needs at least 1")
         self.maze, self.n = maze, n
-        self.generator = np.random.default_rng(seed)
         self.cells = free_cells(maze)  # (cells, 2)
         self._model, (mujoco, _) = _build_model(maze), _packages()
         self._data = [mujoco.MjData(self._model) for _ in range(max(threads, 1))]
         self._pool = mujoco.rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._state = np.zeros((n, 1 + 2 + 2))  # the engine's layout: time, position, velocity
-        self.reset()
-
-    def reset(self):
-        """Begin n new episodes; returns the observation (n, 4).
-
-        Start: a free cell + U(-0.3, 0.3) m per axis, at a velocity of N(0, 0.1 m/s) per axis. Goal:
-        another free cell, without noise.
-        """
-        draw, n = self.generator, self.n
+        draw = np.random.default_rng(seed)
         start = draw.integers(len(self.cells), size=n)
         goal = draw.integers(len(self.cells) - 1, size=n)
         goal += goal >= start  # skips the start's cell and keeps the draw uniform over the others
@@ -81,7 +73,6 @@ class Maze2D:
         velocity = draw.normal(0, 0.1, (n, 2))
         # Files hold float32: starting on such numbers lets an episode be replayed to the bit.
         self.set_state(position.astype(np.float32), velocity.astype(np.float32), self.cells[goal])
-        return self._observation()
 
     def set_state(self, qpos, qvel, goal):
         """Put every episode at a position, velocity and goal, each (n, 2)."""
@@ -104,7 +95,7 @@ class Maze2D:
             raise ValueError(f"no episode begins at position {named}: there is a wall")
 
     def step(self, actions):
-        """Push every particle for 0.01 s; returns observations (n, 4) and rewards (n,).
+        """Push every particle for 0.01 s; returns rewards (n,).
 
         actions: (n, 2) motor commands, clipped to [-1, 1]; 1 is 100 N on a mass of 4.2 kg.
         Reward: the metres by which the distance to the goal fell. Raises ValueError for another
@@ -116,10 +107,13 @@ class Maze2D:
         after, _ = self._pool.rollout(self._model, self._data, self._state, force[:, None])
         self.qpos, self.qvel = after[:, 0, 1:3].copy(), after[:, 0, 3:5].copy()  # of (n, 1, 5)
         before, self._distance = self._distance, np.linalg.norm(self.qpos - self.goal, axis=1)
-        return self._observation(), before - self._distance
+        return before - self._distance
 
     def observe(self):
-        """The state factors as the data holds them, {"position", "goal": (n, 2) float32}."""
+        """The state factors as the data holds them, {"position", "goal": (n, 2) float32}.
+
+        A policy that wants the velocity must infer it.
+        """
         return {"position": self.qpos.astype(np.float32), "goal": self.goal.astype(np.float32)}
 
     def report(self):
@@ -144,9 +138,6 @@ class Maze2D:
     def dataset_returns(self, trajectories):
         """(N,) returns of the episodes of a data set, in metres."""
         return trajectories.values["return_to_go"][:, 0, 0]
-
-    def _observation(self):
-        return np.concatenate([self.qpos, self.goal], axis=1)
 
     def _checked(self, name, array):
         array = np.array(array, dtype=np.float64)
@@ -241,12 +232,11 @@ def _next_cell(maze):
     return table
 
 
-def make_dataset(n, seed, maze="medium", noise=0.5, raw=False):
+def make_dataset(n, seed, maze="medium", raw=False):
     """n demonstrations of 200 steps as data.Trajectories; 1,000 take about 2 seconds.
 
-    seed: an int, or several. noise: the standard deviation of what is added to the demonstrator's
-    actions before they are clipped to [-1, 1]; 0 gives the noise-free expert. raw: the factors say
-    that nothing is to be normalised, and time is to count in 1,000 steps, as published.
+    seed: an int, or several. raw: the factors say that nothing is to be normalised, and time is to
+    count in 1,000 steps, as published.
     Factors of 2 numbers: position and goal (metres), action, and return_to_go (the rewards from t
     to the end, and t / 200). extras: start_velocity (n, 2), needed to replay an episode.
     Raises ValueError for an unknown maze, n < 1 or seed < 0. Source: arXiv 2211.10869.
@@ -265,11 +255,11 @@ def make_dataset(n, seed, maze="medium", noise=0.5, raw=False):
         factors = [replace(f, std=std[f.name], **plain) for f in factors]
     position, goal, action, to_go = np.zeros((4, n, HORIZON, 2))
     for t in range(HORIZON):
-        noisy = demonstrator.act(env.qpos, env.qvel) + noise * generator.standard_normal((n, 2))
+        noisy = demonstrator.act(env.qpos, env.qvel) + NOISE * generator.standard_normal((n, 2))
         # What is recorded is what is executed, to the bit.
         action[:, t] = np.clip(noisy, -1, 1).astype(np.float32)
         position[:, t], goal[:, t] = env.qpos, env.goal
-        _, to_go[:, t, 0] = env.step(action[:, t])
+        to_go[:, t, 0] = env.step(action[:, t])
     to_go[..., 0] = to_go[:, ::-1, 0].cumsum(axis=1)[:, ::-1]
     to_go[..., 1] = np.arange(HORIZON) / HORIZON
     arrays = (array.astype(np.float32) for array in (position, goal, action, to_go))

@@ -209,11 +209,7 @@ class Features(nn.Module):
         self.differences = states if config.differences else []
         flags = len(factors) + len(self.differences) if config.hidden == "flag" else 0
         waves = 2 * config.fourier_features * sum(f.size for f in states)
-        both = factors + self.differences
-        self.width = flags + waves + sum(f.size for f in both)
-        for f in factors:
-            classes = torch.arange(f.size if f.kind == "categorical" else 0)
-            self.register_buffer(f"classes_{f.name}", classes, persistent=False)
+        self.width = flags + waves + sum(f.size for f in factors + self.differences)
 
     def forward(self, values, see):
         """(B, T, width). values: {factor: (B, T) or (B, T, k)}; see: {factor: (B, T)}."""
@@ -221,7 +217,7 @@ class Features(nn.Module):
         for f in self.factors:
             shown = see[f.name][..., None]  # (B, T, 1)
             if f.kind == "categorical":  # one-hot
-                classes = getattr(self, f"classes_{f.name}")
+                classes = torch.arange(f.size, device=shown.device)
                 parts.append((values[f.name][..., None] == classes) & shown)
             else:
                 parts.append(torch.where(shown, self.scaled(f, values[f.name]), 0.0))
@@ -262,7 +258,11 @@ class Transformer(nn.Module):
         super().__init__()
         self.config, self.factors, self.units = config, factors, Units(factors)
         self.causal = config.model_type == "dt"
-        tokens = tokens_of_a_timestep(config, factors)
+        # The factors of each token of a timestep: all of them, those of a group, or one.
+        groups = [[f for f in factors if f.group == g] for g in ("RETURN", "STATE", "ACTION")]
+        groups = [group for group in groups if group]
+        layouts = {"timestep": [factors], "factor": groups, "entry": [[f] for f in factors]}
+        tokens = layouts["factor" if self.causal else config.layout]
         self.features = nn.ModuleList([Features(token, config) for token in tokens])
         widths = [features.width for features in self.features]
         self.embedding = nn.ModuleList([nn.Linear(width, config.n_embd) for width in widths])
@@ -316,9 +316,8 @@ class Transformer(nn.Module):
         x = self.dropout(x + self.position[place])
         # Which tokens are decoded: those that predict something, at the wanted timesteps.
         decoding = [g for g, factors in enumerate(self.asked) if factors]
-        columns = number.view(T, -1).unbind(dim=1)  # of each token, (T,)
-        rows = torch.stack([columns[g] for g in decoding], dim=1).expand(B, -1, -1)  # (B, T, n)
-        rows = take(rows, at).flatten(1)  # (B, n)
+        rows = torch.stack([number[g :: len(tokens)] for g in decoding], dim=1)  # (T, n)
+        rows = take(rows.expand(B, -1, -1), at).flatten(1)  # (B, n)
         mask = (number <= number[:, None])[None] if self.causal else None  # (1, T * tokens, ...)
         for block in self.blocks[:-1]:
             x = block(x, mask)  # (B, T * tokens, d)
@@ -367,16 +366,6 @@ def build(config, factors):
     return kind(config, factors)
 
 
-def tokens_of_a_timestep(config, factors):
-    """The factors of each token of a timestep, a list of lists. Decision-GPT: one for a group."""
-    if config.model_type != "dt" and config.layout == "timestep":
-        return [factors]
-    if config.model_type != "dt" and config.layout == "entry":
-        return [[f] for f in factors]
-    groups = [[f for f in factors if f.group == g] for g in ("RETURN", "STATE", "ACTION")]
-    return [group for group in groups if group]
-
-
 def predicted(factors, config):
     """Those factors that a model predicts: returns only if they have a weight in the loss."""
     return [f for f in factors if f.group != "RETURN" or config.return_weight > 0]
@@ -398,9 +387,8 @@ def configure_optimizer(network, learning_rate, weight_decay):
     decayed, rest = [], []
     for name, p in network.named_parameters():
         (decayed if p.dim() >= 2 and not name.startswith("position") else rest).append(p)
-    groups = [{"params": decayed, "weight_decay": weight_decay}]
-    groups += [{"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    groups = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -450,13 +438,15 @@ def entry_losses(network, outputs, values, at=None):
             continue
         std = network.units(f, "std").to(prediction.device)  # which evaluate.answer() leaves
         error = (prediction - truth) / std  # (B, T, k)
-        if head == "gaussian":
+        if head == "mean":
+            error = error.square()
+        elif head == "median":
+            error = error.abs()
+        elif head == "gaussian":
             log_variance = outputs[f"{f.name}/log_variance"].float() - 2 * std.log()
             squares = error.square() * (-log_variance).exp()
             error = 0.5 * (squares + log_variance + math.log(2 * math.pi))
-        losses[f.name] = (
-            error.square() if head == "mean" else error.abs() if head == "median" else error
-        ).mean(dim=-1)
+        losses[f.name] = error.mean(dim=-1)
     return losses
 
 
@@ -464,7 +454,7 @@ def loss(network, outputs, values, shares, at=None, weights=None):
     """Sum over factors of weight x mean loss over the predicted entries (Uni[MASK], section 4.2).
 
     outputs: of the network, with the same `at`. shares: {factor: (B, T)} what each entry counts,
-    from masks.shares(); 0 where nothing is predicted. weights: {factor: number}, 1 where absent.
+    from traits.shares(); 0 where nothing is predicted. weights: {factor: number}, 1 where absent.
     Returns the total, a scalar tensor, and {factor: its unweighted mean}.
     """
     safe, parts = dict(values), {}

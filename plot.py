@@ -80,7 +80,7 @@ def curves(folders):
     for ax in list(axes.flat)[len(tasks) :]:
         ax.axis("off")
     fig.supxlabel("training step", fontsize=9)
-    played = any(name.startswith("return_") for name in tasks)
+    played = any(name.startswith("return_") and name not in masks.TASKS for name in tasks)
     fig.supylabel("validation loss" + ", and return of episodes" * played, fontsize=9)
     if len(folders) > 1:
         fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
@@ -130,12 +130,6 @@ def read_log(folder):
 
 # --------------------------------------------------------------------------------------------------
 # Answers
-
-
-def check_path(path):
-    """Raise ValueError for a file that cannot become a picture."""
-    if not path.endswith((".png", ".gif")):
-        raise ValueError(f"picture={path!r} must end in .png, or in .gif for an animation")
 
 
 def answer(path, world, asked, answers, drawn=None, known=None, truth=None):

@@ -63,10 +63,10 @@ ROLLOUT_SEED = 3_000_000  # of the episodes that are reported
 
 def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0, condition=None,
          horizon=None, quantile=0.99, candidates=16):  # fmt: skip
-    """Play an episode in each of env's n copies, in lockstep; env has just been reset.
+    """Play an episode in each of env's n copies, in lockstep, from where env stands.
 
-    targets: (n,) returns to ask for, in the modes "rc" and "rc_all". quantile: of mode "best".
-    candidates: of mode "plan".
+    targets: (n,) returns to ask for, in the modes "rc" and "rc_all".
+    quantile: of mode "best". candidates: of mode "plan".
     generator: torch.Generator for actions; None (or temperature=0): the most probable action.
     condition: (values, see) of a window, {factor: (n or 1, T) or (n or 1, T, k)}: what is known
         ahead, such as a goal. Actions seen are carried out as they are, in all rows or in none;
@@ -84,9 +84,7 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
     if asking in ("best", "plan") and return_to_go not in network.predicted:
         raise ValueError(f"mode {mode}: this model does not predict returns (return_weight)")
     if (asking == "plan" and not generator) or (asking in AHEAD and not condition):
-        raise ValueError(
-            f"mode {mode}: play() needs a generator for plans, and for {AHEAD} a condition"
-        )
+        raise ValueError(f"mode {mode}: plans need a generator, and {AHEAD} need a condition")
     values, known = blank(factors, n, horizon + T, condition)
     rewards = np.zeros((n, horizon))
     for t in range(horizon):
@@ -101,7 +99,11 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
         see = {name: x[:, first : first + T] for name, x in known.items()}
         window["timestep"] = (first + torch.arange(T)).expand(n, T)
         if asking == "best":
-            window[return_to_go.name][:, 0] = own_best(network, env, window, see, first, quantile)
+            likely = evaluate.answer(network, window, see, at=torch.zeros(n, dtype=torch.long))
+            best = upper(return_to_go, likely, quantile)  # (n,)
+            if return_to_go.kind == "continuous":
+                best = torch.as_tensor(env.encode_return(best.numpy(), first))
+            window[return_to_go.name][:, 0] = best
         if asking in ("rc", "best"):  # a return is seen at the window's first timestep only
             see[return_to_go.name] = (torch.arange(T) == 0).expand(n, T)
         if not known[action.name][0, t]:
@@ -115,23 +117,10 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
                 chosen = chosen.clamp(*env.action_bounds)  # what is remembered is what is done
             values[action.name][:, t] = chosen
             known[action.name][:, t] = not mode.endswith("_states")
-        _, rewards[:, t] = env.step(values[action.name][:, t].numpy())
+        rewards[:, t] = env.step(values[action.name][:, t].numpy())
         if np.all(env.over):
             break
     return {name: x[:, :horizon] for name, x in values.items()}, rewards
-
-
-def own_best(network, env, window, see, first, quantile):
-    """The best return from a window's first timestep on that the model thinks possible, encoded.
-
-    (n,) classes, or (n, k) numbers. window, see: of play(); first: that timestep of the episode.
-    """
-    f = next(f for f in network.factors if f.group == "RETURN")
-    likely = evaluate.answer(network, window, see, at=torch.zeros(env.n, dtype=torch.long))
-    best = upper(f, likely, quantile)  # (n,)
-    if f.kind == "continuous":
-        best = torch.as_tensor(env.encode_return(best.numpy(), first))
-    return best
 
 
 def plan(network, window, see, now, candidates, generator):
@@ -183,7 +172,8 @@ def draw(f, outputs, temperature, generator):
     outputs: {factor: (..., classes or k), perhaps "NAME/log_variance"}. temperature: as
     model.distribution(); 0: the most probable value. A mean or median is taken as it is.
     """
-    answer = model.distribution(f, outputs, temperature) if temperature > 0 else None
+    hot = temperature > 1e-6  # less would divide logits to infinity
+    answer = model.distribution(f, outputs, temperature) if hot else None
     if answer is None:
         y = outputs[f.name]
         return y.argmax(dim=-1) if f.kind == "categorical" else y
@@ -259,10 +249,10 @@ def arrivals(values, condition, states):
     for f in states:
         times = see[f.name][0, 1:].nonzero()[:, 0] + 1  # the first is where the episode begins
         off = values[f.name][:, times] - wanted[f.name][:, times]  # (n, times) or (n, times, k)
-        kind, measure = (
-            ("met", off == 0) if f.kind == "categorical" else ("missed", off.norm(dim=-1))
-        )
-        measures[f"{kind}_{f.name}"] = measure.double().mean(dim=1).numpy()
+        if f.kind == "categorical":
+            measures[f"met_{f.name}"] = (off == 0).double().mean(dim=1).numpy()
+        else:
+            measures[f"missed_{f.name}"] = off.norm(dim=-1).double().mean(dim=1).numpy()
     return measures
 
 
@@ -279,8 +269,7 @@ def begin(network, dataset, train, episodes, seed, mode, target=(1.2, None), env
     states, action = ([f for f in network.factors if f.group == g] for g in ("STATE", "ACTION"))
     ahead, game = mode.startswith(AHEAD), {"mode": mode}
     if ahead:
-        T = network.config.context
-        demos = demos[np.arange(min(episodes, len(demos)))]
+        demos, T = demos[:episodes], network.config.context
         episodes = len(demos)
         game |= {"condition": condition_of(demos, mode, T), "horizon": T}
     env = worlds.stage(dataset, env_id, episodes, seed, network.factors, render)

@@ -148,8 +148,6 @@ def sample(network, asked, n, generator, order="forward", temperature=1.0, unit=
     """
     configurator.check({"samples": n}, {"samples": (1, math.inf)})
     configurator.check({"temperature": temperature}, {"temperature": (0, math.inf)})
-    if 0 < temperature < 1e-6:  # it would divide logits to infinity
-        raise ValueError(f"temperature={temperature!r} must be 0, or at least 1e-06")
     copies = [{name: x.repeat_interleave(n, dim=0) for name, x in part.items()} for part in asked]
     values, nats = fill(network, Query(*copies), order, unit, generator, temperature)
     return {name: x.unflatten(0, (-1, n)) for name, x in values.items()}, nats.view(-1, n)
@@ -302,7 +300,8 @@ def main():
     if not world and (horizon or env):
         raise ValueError("horizon and env are of an episode that is played: with --world")
     path = picture or os.path.join(out_dir, "answer.png")
-    plot.check_path(path)
+    if not path.endswith((".png", ".gif")):
+        raise ValueError(f"picture={path!r} must end in .png, or in .gif for an animation")
     files.check_writable(path)
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
     source = worlds.source_of(trained)
@@ -324,7 +323,8 @@ def main():
         earned = rewards.sum(axis=1).mean()
         print(f"{len(rewards)} completions with the world's own dynamics: mean return {earned:.3f}")
         tell_arrivals(drawn, asked, network.factors)
-        window = one_window(held_out, min(rewards.shape[1], held_out.lengths[trajectory]))
+        steps = max(rewards.shape[1], network.config.context)
+        window = one_window(held_out, min(steps, held_out.lengths[trajectory]))
     elif samples:
         fitting = "factor" if trained.get("factor_hiding") else "token"
         options = order, temperature, fitting if unit == "auto" else unit
@@ -353,9 +353,8 @@ def exact_posterior(facts, trajectories, asked):
     whole = data.Trajectories(trajectories.factors, values, trajectories.world)
     if not facts or not facts.posterior or whole.lengths[0] < trajectories.lengths[0]:
         raise ValueError("exact=True: only whole trajectories of DoorKey have an exact posterior")
-    returns = [f.name for f in trajectories.factors if f.group == "RETURN"]
-    wanted = any(asked.predict[name].any() for name in returns)
-    posterior = facts.posterior(whole, asked.see, **({"returns": True} if wanted else {}))
+    returns = any(asked.predict[f.name].any() for f in whole.factors if f.group == "RETURN")
+    posterior = facts.posterior(whole, asked.see, returns)
     return {name: torch.as_tensor(p) for name, p in posterior.items()}
 
 

@@ -13,9 +13,7 @@ say. Into out_dir go ckpt.pt (to resume), best.pt (the best by `keep_best`), con
 
 import configurator  # first of all: Ctrl-C is one line from there on
 
-import contextlib
 import copy
-import ctypes
 import math
 import os
 import sys
@@ -83,10 +81,8 @@ init_range = 0.0  # input and output layers start within it (published: 0.1); 0:
 fourier_features = 0  # frequencies of sine and cosine inputs, for continuous states
 differences = False  # changes of continuous states since the timestep before, as inputs
 tanh_actions = False  # squash continuous actions into [-1, 1]
-# What continuous factors are answered with: their "mean" (squared error), a "median" (absolute
-# error) or a "gaussian" (a variance as well). Where an expert goes one of two ways, a mean goes
-# neither; a median takes the likelier one. Good and bad demonstrators mixed: repro/pendulum.py.
-head = "mean"
+# The answer of a continuous factor. Where an expert goes one of two ways, a mean goes neither.
+head = "mean"  # of squared error; "median": of absolute error; "gaussian": with a variance
 # optimiser
 batch_size = 100  # windows in a step, those of all processes together
 max_iters = 2500
@@ -104,30 +100,20 @@ compile = False
 threads = 1  # CPU threads (0: torch's choice); a second gains a fifth, and changes the last bits
 # --------------------------------------------------------------------------------------------------
 config = configurator.apply(globals())
-given = configurator.given(sys.argv[1:])
 
 # ---- set-up: the machine -------------------------------------------------------------------------
 # torchrun starts several processes. Each draws the whole batch, and takes its rows of it.
 rank, world_size = configurator.processes()
 if rank > 0:
     sys.stdout = open(os.devnull, "w", encoding="utf-8")
-start, source = None, None  # a checkpoint to start from, which decides what shape the model has
-if init_from == "resume":
-    if rank == 0:
-        checkpoint.lock(out_dir)
-    start = checkpoint.read(os.path.join(out_dir, "ckpt.pt"))
-elif init_from.startswith("finetune:"):
-    source = init_from.removeprefix("finetune:")
-    start = checkpoint.read(source)
-elif init_from != "scratch":
-    raise ValueError(f"init_from={init_from!r} is not one of scratch, resume, finetune:PATH")
-if start:
-    config |= checkpoint.architecture(start, config, given)
+start = checkpoint.start_of(init_from, out_dir, rank)  # the checkpoint to start from, or None
+if start:  # it decides what shape the model has
+    config |= checkpoint.architecture(start, config, configurator.given(sys.argv[1:]))
     globals().update(config)
 checks.settings(config, world_size)
 rollout.check_modes(rollout.parse_modes(eval_modes), SimpleNamespace(**config))
 if init_from != "resume":
-    checkpoint.claim(out_dir, overwrite, source)
+    checkpoint.claim(out_dir, overwrite, init_from)
 else:
     checkpoint.check_resumable(start, config)
     config["init_from"] = start["config"].get("init_from")  # what is saved says where it began
@@ -143,10 +129,7 @@ if world_size > 1:
     patience = timedelta(hours=12)  # the others wait while process 0 evaluates
     dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=patience)
 torch.set_num_threads(threads or torch.get_num_threads())
-# glibc gives freed memory back to the system, and each step faults it in again: about 10% of it.
-with contextlib.suppress(OSError, TypeError, AttributeError):  # where there is no glibc
-    for option, size in ((-1, 2**30), (-3, 2**25)):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-        ctypes.CDLL(None).mallopt(option, size)
+configurator.keep_memory()  # about 10% off a step
 torch.manual_seed(seed)  # of fresh weights
 generator = torch.Generator(device=device)  # of windows and masks
 seed_dropout = torch.manual_seed
@@ -167,13 +150,11 @@ windows = data.Windows(train, context, device)
 if start is None:
     shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
     network = model.build(model.ModelConfig(**shape), train.factors)
-elif init_from == "resume":
-    # where weights are averaged, training goes on from those that are not
-    plain_weights = start.get("raw_weights") or start.get("weights")
-    network = checkpoint.from_plain(start | {"weights": plain_weights})
 else:
     start["model_config"]["dropout"] = dropout
-    network = checkpoint.from_plain(start)
+    # where weights are averaged, training goes on from those that are not
+    raw = start.get("raw_weights") if init_from == "resume" else None
+    network = checkpoint.from_plain(start | {"weights": raw or start.get("weights")})
 checks.fit(network, train, dreams or dataset)
 checks.fit(network, validation, dreams or dataset)
 network.to(device).train()
@@ -191,9 +172,9 @@ if init_from == "resume":
     checkpoint.check_data(start, fingerprint, dreams or dataset)
 
 # What is asked at each evaluation, and which of it chooses the best checkpoint.
-world, able = validation.world, network.predicted
-tasks = evaluate.chosen_tasks(eval_tasks, model_type, world, task, context, able)
-choosing = evaluate.chosen_tasks(best_tasks, model_type, context=context) if best_tasks else []
+also = worlds.tasks_of(validation.world), task
+tasks = traits.chosen(eval_tasks, model_type, context, network.predicted, *also)
+choosing = traits.chosen(best_tasks, model_type, context) if best_tasks else []
 choosing = choosing or [name for name in masks.parse(task) if name in tasks] or tasks
 if not set(choosing) <= set(tasks):
     raise ValueError(f"best_tasks={best_tasks!r} are not all among the evaluated {tasks}")
@@ -261,10 +242,9 @@ def train_step(it):
     for group in optimizer.param_groups:
         group["lr"] = lr_at(it)
     reseed(it)
-    # What happened, what of it is shown, and what is asked. batch: {factor: (B, T) or (B, T, k)}
-    batch, see, predict = get_batch(it)  # see, predict: (B, T, 3) or {factor: (B, T)}
+    batch, see, predict = get_batch(it)  # what happened, what of it is shown, what is asked
     asked = turns[it % len(turns)]
-    shares = masks.shares(asked, predict, factors)  # {factor: (B, T)} what each counts in the loss
+    shares = traits.shares(asked, predict, factors)  # {factor: (B, T)} what each counts in the loss
     if world_size > 1:
         batch, see, predict, shares = map(own_rows, (batch, see, predict, shares))
     # A task that asks about one timestep needs no other computed: which one it is.
@@ -368,6 +348,4 @@ if __name__ == "__main__":  # train_seeds.py and bench.py take all above, and st
     if stop and it < max_iters:
         check_finite(it)
         save(it, False)
-        advice = "go on with the same command and --init_from=resume"
-        print(f"stopped at step {it} and saved; {advice}", file=sys.stderr)
-        sys.exit(128 + stop[0])
+        checkpoint.stopped(it, stop[0])

@@ -25,7 +25,6 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 import checkpoint
-import masks
 import model
 import traits
 
@@ -134,7 +133,7 @@ class Together:
         first = self.runs[0]
         batch, see, predict = self.batches(it)  # {factor: (S, B, T)}, (S, B, T, 3) each
         asked = first.turns[it % len(first.turns)]
-        shares = torch.vmap(lambda mask: masks.shares(asked, mask, self.network.factors))(predict)
+        shares = torch.vmap(lambda mask: traits.shares(asked, mask, self.network.factors))(predict)
         finer = isinstance(predict, dict)
         at = None if finer else traits.wanted_timestep(asked, predict)  # (S, B), or None for all
         more = () if at is None else (at,)  # vmap takes tensors only
@@ -272,9 +271,7 @@ def main(arguments):
             break
         together.step(it)
     if stop and it < first.max_iters:
-        advice = "go on with the same command and --init_from=resume"
-        print(f"stopped at step {it} and saved; {advice}", file=sys.stderr)
-        sys.exit(128 + stop[0])
+        checkpoint.stopped(it, stop[0])
 
 
 if __name__ == "__main__":

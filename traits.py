@@ -1,10 +1,12 @@
-"""What a task asks of a model: found out by drawing its masks, so a new task need not say it.
+"""What a task asks of a model, and what each answer counts: found out from the masks it draws.
 
     traits.of("past")               # Traits(one_timestep=False, shows_answer=False, causal=False)
     traits.check("dt", "past")      # ValueError: Decision-GPT sees no future
+    traits.chosen("", "dt")         # ["behavior_cloning", "reward_conditioned"]
     at = traits.wanted_timestep("behavior_cloning", predict)    # (B,)
+    shares = traits.shares("past+future", predict, factors)     # {factor: (B, T)}
 
-Before this: masks.py.
+So a new task need not say any of this. Before this: masks.py.
 """
 
 import re
@@ -14,6 +16,7 @@ from typing import NamedTuple
 import torch
 
 import masks
+from data import GROUPS
 from masks import ACTION, RETURN, STATE
 
 
@@ -59,6 +62,34 @@ def check(model_type, task, T=10):
         raise ValueError(f"the model {model_type!r} cannot do the task {task!r}; it can do {able}")
 
 
+def chosen(text, model_type, context=10, predicted=None, extra=(), trained=""):
+    """The tasks of a comma- or plus-separated string.
+
+    Without one: the paper's eight, `extra` ones, and those that a model was trained on, as far as
+    the type of model can do them and they ask for one of the factors in `predicted` (a network's;
+    None: any). Raises ValueError for what it cannot do.
+    """
+    if text:
+        parts = re.split(r",(?![^(]*\))", text)  # no comma within span(a,b)
+        found = [name for part in parts for name in masks.parse(part.strip())]
+        for task in found:
+            check(model_type, task, context)
+        return found
+    names = [*masks.EIGHT, *extra, *(masks.parse(trained) if trained else ())]
+    found = [name for name in dict.fromkeys(names) if can(model_type, name, context)]
+    groups = {f.group for f in predicted} if predicted else set(GROUPS)
+    able = torch.tensor([group in groups for group in GROUPS])  # (3,)
+    for name in list(found):
+        try:
+            _, predict = masks.draw(name, 100, context, torch.Generator())
+            if not (predict & able).any():
+                raise ValueError("it asks for what the model does not predict")
+        except ValueError as error:
+            print(f"{name} is left out: {error}")
+            found.remove(name)
+    return found
+
+
 def wanted_timestep(task, predict):
     """(B,) the one timestep that each sequence predicts; None if any predicts several."""
     finer = isinstance(predict, dict)
@@ -67,3 +98,28 @@ def wanted_timestep(task, predict):
     if several or (finer and (asked.sum(dim=1) > 1).any()):
         return None
     return asked.byte().argmax(dim=-1)
+
+
+def shares(task, predict, factors):
+    """What each predicted entry counts in the loss: {factor: (B, T) float}.
+
+    A task's loss is the mean over all entries of a factor that it predicts; a mixture's is the mean
+    of its tasks' losses, however many entries each predicts.
+    predict: of the same task, (B, T, 3) or {factor: (B, T)}.
+    """
+    counts = {}
+    for name, mask in masks.expand(predict, factors).items():  # mask: (B, T)
+        task_of, share_of = weighing(task, len(mask), mask.device)
+        asked = torch.zeros_like(share_of).index_add(0, task_of, mask.sum(dim=1).float())
+        each = share_of / asked.clamp(min=1)  # (tasks,) what an entry of each task counts
+        counts[name] = mask * each[task_of][:, None]
+    return counts
+
+
+@cache
+def weighing(task, B, device):
+    """(B,) which task of a mixture each sequence has, and (tasks,) the share of each."""
+    rows = [range(B)[rows] for rows in masks.rows_of(task, B).values()]
+    task_of = [number for number, each in enumerate(rows) for _ in each]
+    share_of = list(masks.parse(task).values())
+    return torch.tensor(task_of, device=device), torch.tensor(share_of, device=device)

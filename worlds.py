@@ -12,6 +12,7 @@ import configurator  # first of all: Ctrl-C is one line from there on
 
 import functools
 import math
+import os
 import warnings
 import zlib
 from typing import Callable, NamedTuple
@@ -48,9 +49,9 @@ class World(NamedTuple):
     names: tuple = ()  # of its factors, to notice a file that is not of this world
     environment: Callable = None  # (n, seed) -> n episodes in lockstep, as GymEnv
     tasks: tuple = ()  # that are evaluated beside the paper's eight
-    # Exact answers. With returns=True, which is only given where returns are asked for, of them too.
-    posterior: Callable = None  # (trajectories, see) -> {factor: (N, L, classes)}
-    surprisal: Callable = None  # (trajectories, see) -> {factor: (N, L) nats}, the exact limit
+    # Exact answers. returns: whether returns are asked for as well.
+    posterior: Callable = None  # (trajectories, see, returns) -> {factor: (N, L, classes)}
+    surprisal: Callable = None  # the same -> {factor: (N, L) nats}, the exact limit
     valid: Callable = None  # ({factor: (N, T)}) -> (N, T-1) bool, transitions that can happen
 
 
@@ -73,17 +74,10 @@ def maze_world(maze, raw=False):
     return World(make, **counts, environment=environment, tasks=tasks)
 
 
-WORLDS = {
-    "doorkey": doorkey_world(6),
-    "doorkey16": doorkey_world(16),
-    "maze2d-open": maze_world("open"),
-    "maze2d-umaze": maze_world("umaze"),
-    "maze2d-medium": maze_world("medium"),
-    "maze2d-large": maze_world("large"),
-}
-WORLDS |= {
-    f"maze2d-{maze}-raw": maze_world(maze, raw=True) for maze in maze2d.MAZES
-}  # as published
+WORLDS = {"doorkey": doorkey_world(6), "doorkey16": doorkey_world(16)}
+WORLDS |= {f"maze2d-{maze}": maze_world(maze) for maze in maze2d.MAZES}
+# not normalised, as published
+WORLDS |= {f"maze2d-{maze}-raw": maze_world(maze, raw=True) for maze in maze2d.MAZES}
 
 
 def find(name):
@@ -91,6 +85,11 @@ def find(name):
     if name not in WORLDS:
         raise ValueError(f"there is no world {name!r}; worlds are {', '.join(WORLDS)}")
     return WORLDS[name]
+
+
+def tasks_of(name):
+    """The tasks that are evaluated beside the paper's eight; none if the name is no world's."""
+    return WORLDS[name].tasks if name in WORLDS else ()
 
 
 def make(name, n, seed, setting="n"):
@@ -158,7 +157,7 @@ def evaluation_set(dataset, num_trajectories, data_seed, split):
 
 def load(dataset):
     """Trajectories of a user's file. Raises ValueError if it is neither a file nor a world."""
-    if not dataset.endswith(".npz") and "/" not in dataset:
+    if not os.path.exists(dataset):
         names = ", ".join(WORLDS)
         raise ValueError(f"dataset {dataset!r} is neither a world ({names}) nor a file of them")
     found = data.Trajectories.load(dataset)
@@ -209,25 +208,25 @@ class GymEnv:
     """
 
     def __init__(self, env_id, n, seed, factors, render=False):
-        if n < 1:
-            raise ValueError(f"n={n} episodes: a batch needs at least 1")
-        self.n, self.factors, self._seed, self._id = n, factors, seed, env_id
+        self.n, self.factors, self._id = n, factors, env_id
         options = {"vectorization_mode": "sync"} | ({"render_mode": "rgb_array"} if render else {})
         try:
             self._envs = gymnasium.make_vec(str(env_id), num_envs=n, **options)
         except (gymnasium.error.Error, ImportError) as error:
             raise ValueError(f"there is no environment {env_id!r}: {error}") from None
-        self._check(env_id)
+        self._check()
         action = self._envs.single_action_space
         if isinstance(action, Box):
             self.action_bounds = torch.as_tensor(action.low), torch.as_tensor(action.high)
-        self.reset()
+        self._observation, _ = self._envs.reset(seed=seed)
+        self.over = np.zeros(n, dtype=bool)
+        self.length = np.zeros(n, dtype=np.int64)
 
-    def _check(self, env_id):
+    def _check(self):
         """Raise ValueError unless there is a time limit and the spaces are the model's factors."""
         self.horizon = self._envs.envs[0].spec.max_episode_steps
         if not self.horizon:
-            raise ValueError(f"{env_id} has no time limit, so its episodes may never end")
+            raise ValueError(f"{self._id} has no time limit, so its episodes may never end")
         space = self._envs.single_observation_space
         spaces = dict(space) if isinstance(space, Dict) else {"observation": space}
         spaces["action"] = self._envs.single_action_space
@@ -236,17 +235,10 @@ class GymEnv:
         if ours.keys() != theirs.keys() or not all(fits(ours[k], theirs[k]) for k in ours):
             listed = lambda part: ", ".join(f"{name} ({k} {n})" for name, (k, n) in part.items())
             have, want = listed(theirs), listed(ours)
-            raise ValueError(f"{env_id} has {have}; the model was trained on {want}")
-
-    def reset(self):
-        """Start the n episodes of the seed (always the same ones). Returns observe()."""
-        self._observation, _ = self._envs.reset(seed=self._seed)
-        self.over = np.zeros(self.n, dtype=bool)
-        self.length = np.zeros(self.n, dtype=np.int64)
-        return self.observe()
+            raise ValueError(f"{self._id} has {have}; the model was trained on {want}")
 
     def step(self, actions):
-        """actions: (n,) classes or (n, k), clipped to bounds. Returns observe(), rewards (n,)."""
+        """Rewards (n,) of actions: (n,) classes or (n, k), which are clipped to bounds."""
         if isinstance(self._envs.single_action_space, Box):
             actions = np.clip(actions, *(bound.numpy() for bound in self.action_bounds))
         # the vector environment restarts episodes that are over: they earn nothing any more
@@ -257,7 +249,7 @@ class GymEnv:
             raise ValueError(f"{self._id} gave a reward that is not finite (NaN or infinity)")
         self.length += ~self.over
         self.over |= terminated | truncated
-        return self.observe(), rewards
+        return rewards
 
     def observe(self):
         """{state factor: (n,) classes or (n, k) float32}. Of an episode that is over: anything."""

@@ -139,23 +139,17 @@ def measure(agent):
     return combine(statistics.fmean, of_seed) | {"std": spread, "seeds": own}
 
 
-def planning(network):
-    """{K: {"return", "ms"}}: what planning earns in the first episodes, and its cost for an action."""
+def planning(network, candidates, begin):
+    """{K: {"return", "ms"}}: what planning earns in the episodes of begin(), and an action's cost."""
     found = {}
     for k in map(int, candidates.split(",")):
-        env, generator = doorkey.DoorKey(plans, rollout.ROLLOUT_SEED), torch.Generator()
+        env, generator = begin(), torch.Generator()
         began = time.time()
         _, rewards = rollout.play(network, env, "plan", generator=generator, candidates=k)
-        ms = 1000 * (time.time() - began) / plans / env.horizon
+        ms = 1000 * (time.time() - began) / env.n / env.horizon
         found[k] = {"return": float(rewards.sum(axis=1).mean()), "ms": round(ms, 2)}
         print("plan", k, found[k], flush=True)
     return found
-
-
-def demonstrator():
-    """The mean return of the test demonstrations."""
-    demos = worlds.evaluation_set("doorkey", 0, 0, "test")
-    return float(doorkey.DoorKey().dataset_returns(demos).mean())
 
 
 def draw(found, optimum):
@@ -198,17 +192,18 @@ def main():
     for agent in agents.split(",") if agents else ():
         found[agent] = measure(agent)
     if planner:
-        starts = doorkey.DoorKey(plans, rollout.ROLLOUT_SEED).state
-        best = float(doorkey.best_return(starts).mean())
+        begin = lambda: doorkey.DoorKey(plans, rollout.ROLLOUT_SEED)
+        best = float(doorkey.best_return(begin().state).mean())
         plan = {"agent": planner, "episodes": plans, "optimum": best}
-        plan["candidates"] = planning(load(planner, 0))
-    starts = doorkey.DoorKey(episodes, rollout.ROLLOUT_SEED).state
+        plan["candidates"] = planning(load(planner, 0), candidates, begin)
+    env = doorkey.DoorKey(episodes, rollout.ROLLOUT_SEED)
+    demos = worlds.evaluation_set("doorkey", 0, 0, "test")
     content = {
         "command": f"python repro/acting.py --planner={plan['agent'] if plan else ''}",
         "minutes": round((time.time() - began) / 60, 1),
         "episodes": episodes,
-        "optimum": float(doorkey.best_return(starts).mean()),
-        "demonstrator": demonstrator(),
+        "optimum": float(doorkey.best_return(env.state).mean()),
+        "demonstrator": float(env.dataset_returns(demos).mean()),
         "agents": {agent: found[agent] for agent in NAMES if agent in found},
         "plan": plan,
     }

@@ -27,6 +27,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 
+import acting
 import checkpoint
 import files
 import rollout
@@ -82,18 +83,6 @@ def reached(network, dataset, demos):
     return found
 
 
-def planned(network, dataset):
-    """{K: {"return", "ms"}}: what planning earns, and its cost for an action."""
-    found = {}
-    for k in map(int, candidates.split(",")):
-        env, generator = worlds.environment(dataset, plans, rollout.ROLLOUT_SEED), torch.Generator()
-        began = time.time()
-        _, rewards = rollout.play(network, env, "plan", generator=generator, candidates=k)
-        ms = 1000 * (time.time() - began) / plans / env.horizon
-        found[k] = {"return": float(rewards.sum(axis=1).mean()), "ms": round(ms, 2)}
-    return found
-
-
 def measure(agent):
     """{"command", "obeyed", and where the model can "reached", "planned", "best"} of an agent."""
     folder = Path(runs, study, f"{agent}_s{seed}")
@@ -107,7 +96,8 @@ def measure(agent):
         demos = worlds.evaluation_set(*source, "test")
         found["reached"] = reached(network, dataset, demos)
     if any(f.group == "RETURN" for f in network.predicted):
-        found["planned"] = planned(network, dataset)
+        begin = lambda: worlds.environment(dataset, plans, rollout.ROLLOUT_SEED)
+        found["planned"] = acting.planning(network, candidates, begin)
         game = train, episodes, rollout.ROLLOUT_SEED, ["best"]
         found["best"] = rollout.measure(network, dataset, *game)["best"]["return"]["mean"]
     return found

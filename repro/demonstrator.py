@@ -27,8 +27,6 @@ seeds = "0"  # of the runs whose episodes are played, e.g. "0,1,2"
 episodes = 1000
 # --------------------------------------------------------------------------------------------------
 
-NOISE = 0.5  # standard deviation of what is added to the actions, as in the data
-
 
 def demonstrate(env, maze, noise, seed=0):
     """Play the episodes in which env stands: positions (n, steps, 2) and rewards (n, steps)."""
@@ -39,7 +37,7 @@ def demonstrate(env, maze, noise, seed=0):
     for _ in range(env.horizon):
         positions.append(env.qpos)
         action = driver.act(env.qpos, env.qvel) + noise * generator.standard_normal((env.n, 2))
-        rewards.append(env.step(action)[1])
+        rewards.append(env.step(action))
     return np.stack(positions, axis=1), np.stack(rewards, axis=1)
 
 
@@ -48,7 +46,7 @@ def main():
     there = {line["seed"] for line in run.read_results(path) if line["row"] == "demonstrator"}
     for seed in sorted({int(word) for word in seeds.split(",")} - there):
         found = {}
-        for name, noise in (("demonstrator", NOISE), ("noise_free", 0.0)):
+        for name, noise in (("demonstrator", maze2d.NOISE), ("noise_free", 0.0)):
             env = maze2d.Maze2D(maze, episodes, rollout.ROLLOUT_SEED + seed)
             found["initial_distance"] = np.linalg.norm(env.qpos - env.goal, axis=1).mean()
             found[name] = demonstrate(env, maze, noise, seed)[1].sum(axis=1).mean()

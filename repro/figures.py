@@ -49,11 +49,13 @@ NAMES = {task: f"{tables.TITLES[task]} alone" for task in masks.EIGHT} | {  # of
     "exact limit": "the limit",
 }
 COLORS = matplotlib.colormaps["viridis"]
+plt.rc("axes.spines", top=False, right=False)
 
 
 def main():
     if study == "masks":
         return which_masks()
+    path = f"{results}/{study}"  # of what is written, without its ending
     world, _, rest = study.partition("_")
     variant, paper, _ = rest.partition("_paper")
     sizes = SIZES if variant == "curve" else [variant]
@@ -61,37 +63,38 @@ def main():
     lines = sum(by_size.values(), [])
     if not lines:
         advice = "make some with the scripts of repro/"
-        raise ValueError(f"{results}/{study}.jsonl has no line yet: {advice}")
+        raise ValueError(f"{path}.jsonl has no line yet: {advice}")
     if variant == "curve":
         gaps = {row: tables.gaps_by_size(by_size, row) for row in tables.LEARNING}
-        write_json({"gap": gaps, "command": "bash repro/curve.sh"})
+        files.save_json(f"{path}.json", {"gap": gaps, "command": "bash repro/curve.sh"})
         draw_learning_curve(gaps, f"{assets}/minigrid_curve.png")
         return
     minutes = [f"{tables.minutes_of(lines, x):.1f} of {x}" for x in ("training", "evaluation")]
     print(f"{study}: {len(lines)} lines, core-minutes: {', '.join(minutes)}")
     if world == "sweep":
         text = tables.sweep_table(lines)
-        files.save_text(f"{results}/{study}.md", text)
+        files.save_text(f"{path}.md", text)
         print(f"\n{text}")
         return
     # the main study of a world has no ending to its figure's name
     ending = f"_{variant}{paper}".removeprefix("_medium" if world == "maze2d" else "_500")
-    gpu = "GPU=1 " if sum(map(on_gpu, lines)) > len(lines) / 2 else ""
+    on_gpu = sum("gpu" in line.get("versions", {}) for line in lines)
+    gpu = "GPU=1 " if on_gpu > len(lines) / 2 else ""
     which = f"{'PAPER=1 ' if paper else ''}{gpu}{'MAZE' if world == 'maze2d' else 'N'}={variant}"
     command = f"{which} JOBS={parallel} bash repro/{world}.sh"
     if variant == "ablation":
-        files.save_text(f"{results}/{study}.md", tables.ablation_table(lines))
+        files.save_text(f"{path}.md", tables.ablation_table(lines))
     elif world == "maze2d":
         found = tables.maze(lines, parallel, command)
-        write_json(found)
-        files.save_text(f"{results}/{study}.md", tables.maze_table(found, variant))
+        files.save_json(f"{path}.json", found)
+        files.save_text(f"{path}.md", tables.maze_table(found, variant))
         grid = tables.maze_grid(lines)
         if any("10" in by_context for by_context in grid.values()):
             draw_courses(grid, "10", f"{assets}/maze2d_curve{ending}.png")
     else:
         found = tables.heatmap(lines, parallel, command)
-        write_json(found)
-        files.save_text(f"{results}/{study}.md", tables.heatmap_table(found, variant))
+        files.save_json(f"{path}.json", found)
+        files.save_text(f"{path}.md", tables.heatmap_table(found, variant))
         title = f"DoorKey, {variant} trajectories, mean of {tables.count(found['seeds'])}"
         draw_heatmap(found, f"{assets}/minigrid_heatmap{ending}.png", title)
 
@@ -99,6 +102,8 @@ def main():
 def which_masks():
     """The study of masks.sh: its table, and what the eight tasks and other questions lose by them."""
     doorkey, maze = (run.read_results(f"{results}/masks_{x}.jsonl") for x in ("doorkey", "maze2d"))
+    if not doorkey + maze:
+        raise ValueError(f"{results}/masks_*.jsonl have no line yet: bash repro/masks.sh")
     path, generality = f"{results}/generality.json", {}
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
@@ -106,17 +111,9 @@ def which_masks():
     found = tables.masks_study(doorkey, maze, generality)
     found |= {"minutes": round(found["core_minutes"] / parallel, 1)}
     found |= {"command": f"JOBS={parallel} bash repro/masks.sh"}
-    write_json(found)
+    files.save_json(f"{results}/{study}.json", found)
     files.save_text(f"{results}/{study}.md", tables.masks_table(found))
     draw_masks(found, f"{assets}/masks.png")
-
-
-def on_gpu(line):
-    return "gpu" in line.get("versions", {})
-
-
-def write_json(found):
-    files.save_json(f"{results}/{study}.json", found)
 
 
 def save(figure, path):
@@ -180,11 +177,9 @@ def draw_panel(ax, grid, columns):
 
 def shade(column):
     """0 (best) to 1 (worst), on a square root scale that tells good models apart; NaN if empty."""
-    known = [x for x in column if x is not None]
-    low, high = (min(known), max(known)) if known else (0.0, 0.0)
-    return [
-        float("nan") if x is None else ((x - low) / max(high - low, 1e-9)) ** 0.5 for x in column
-    ]
+    known = [x for x in column if x is not None] or [0.0]
+    low, span = min(known), max(max(known) - min(known), 1e-9)
+    return [float("nan") if x is None else ((x - low) / span) ** 0.5 for x in column]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -213,7 +208,6 @@ def draw_learning_curve(gaps, path):
         ax.set_xticks(range(len(SIZES)), [f"{int(n):,}" if n.isdigit() else "all" for n in SIZES])
         ax.tick_params(axis="x", labelsize=8)
         ax.grid(axis="y", which="both", linewidth=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("training trajectories")
     figure.supylabel("gap to the exact limit (nats)")
     legend = axes[0, 0].get_legend_handles_labels()
@@ -249,7 +243,6 @@ def draw_masks(found, path):
     axes[0].set_ylabel("mean gap of other questions (nats)")
     for ax in axes:
         ax.grid(linewidth=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
     legend = axes[0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside lower center", ncols=2 * panels, fontsize=9, frameon=False)
     save(figure, path)
@@ -284,7 +277,7 @@ def draw_courses(grid, T, path):
     Without the evaluation before the first step: the minutes have a logarithmic scale.
     """
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
-    gpu = any(on_gpu(row[T][0]) for row in grid.values() if T in row)
+    gpu = any("gpu" in row[T][0]["versions"] for row in grid.values() if T in row)
     for i, (name, (marker, *rows)) in enumerate(FAMILIES.items()):
         for row, line_style, which in zip(rows, ("-", "--"), (", BC", ", RC")):
             if T not in grid.get(row, {}):
@@ -300,7 +293,6 @@ def draw_courses(grid, T, path):
         ax.set_xlabel(f"minutes on {'a GPU, beside other runs' if gpu else 'one core'}")
         ax.set_ylabel(y)
         ax.grid(linewidth=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"Maze2D, a context of {T}, one seed")
     legend = axes[0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside lower center", ncols=3, frameon=False)

@@ -19,6 +19,7 @@ import configurator
 
 import files
 import run
+import tables
 
 # ---- settings ------------------------------------------------------------------------------------
 results = "repro/results"  # the folder of the results files
@@ -97,15 +98,15 @@ def table(rows):
     asked = dict.fromkeys(target for cells in found.values() for target in cells)
     asked = [x for x in asked if x == "cloning"] + [x for x in asked if x != "cloning"]
     heads = ["trained on", *asked, "score, at best", "seeds", "minutes"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines = []
     for row, several in found.items():
         parts = [several.get(target) for target in asked]
         parts = [f"{x['return']:,.0f} ± {x['sem'] or 0:,.0f}" if x else "" for x in parts]
         scores = [cell["score"] for cell in several.values() if cell["score"] is not None]
         cell = next(iter(several.values()))
-        parts += [f"{max(scores):.1f}" if scores else "", cell["seeds"], cell["minutes"]]
-        lines.append(f"| {' | '.join(map(str, [NAMES.get(row, row), *parts]))} |")
-    return "\n".join(lines) + "\n"
+        parts += [f"{max(scores):.1f}" if scores else "", str(cell["seeds"]), str(cell["minutes"])]
+        lines.append([NAMES.get(row, row), *parts])
+    return "\n".join(tables.markdown(heads, lines)) + "\n"
 
 
 if __name__ == "__main__":

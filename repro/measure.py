@@ -28,6 +28,7 @@ import files
 import model
 import rollout
 import run
+import traits
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -54,7 +55,8 @@ def main():
             results["last"] = results["best"]
             continue
         network = checkpoint.from_plain(saved).to(trained["device"]).eval()
-        able = evaluate.chosen_tasks(tasks, network.config.model_type, trained["dataset"])
+        extra = worlds.tasks_of(trained["dataset"])
+        able = traits.chosen(tasks, network.config.model_type, extra=extra)
         losses = ask(network, trained, able, sequences)
         results[which] = {"losses": losses}
         if env and rollouts:

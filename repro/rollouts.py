@@ -21,10 +21,11 @@ import torch
 
 import checkpoint
 import files
+import maze2d
 import plot
 import rollout
 import worlds
-from demonstrator import NOISE, demonstrate
+from demonstrator import demonstrate
 
 # ---- settings ------------------------------------------------------------------------------------
 out_dir = "out/maze2d_bc"  # a folder that train.py made
@@ -78,7 +79,7 @@ def main():
     env = worlds.environment(dataset, episodes, rollout.ROLLOUT_SEED)
     values, rewards["model"] = rollout.play(network, env, mode, rollout.target_returns(env, train))
     env = worlds.environment(dataset, episodes, rollout.ROLLOUT_SEED)
-    positions, rewards["demonstrator"] = demonstrate(env, maze, NOISE)
+    positions, rewards["demonstrator"] = demonstrate(env, maze, maze2d.NOISE)
     returns = {who: x.sum(axis=1) for who, x in rewards.items()}
     paths = {"model": values["position"].numpy(), "demonstrator": positions}
     draw(picture, maze, choose(*returns.values()), env.goal, paths, returns)

@@ -23,6 +23,7 @@ import checkpoint
 import doorkey
 import files
 import sample as ask
+import tables
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -152,15 +153,8 @@ def markdown(found):
                 {f"{query}, {who}": cells for who, cells in row.items()} if nested else {query: row}
             )
         columns = list(next(iter(rows.values())))
-        lines += [
-            f"## {title}",
-            "",
-            f"| query | {' | '.join(columns)} |",
-            "|---" * (len(columns) + 1) + "|",
-        ]
-        for name, row in rows.items():
-            lines.append(f"| {name} | {' | '.join(f'{row[column]:.4f}' for column in columns)} |")
-        lines.append("")
+        cells = [[name, *(f"{row[x]:.4f}" for x in columns)] for name, row in rows.items()]
+        lines += [f"## {title}", "", *tables.markdown(["query", *columns], cells), ""]
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ Markdown. `lines` are those of run.read_results(). Read next: figures.py.
 """
 
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -146,10 +147,8 @@ def heatmap_table(found, n):
                 text += f" n={cell['n']}"
             losses[-1].append(text)
             gaps[-1].append(f"{cell['mean'] - found['limit'][task]:.3f}" if cell else empty)
-    limit = [
-        f"{found['limit'][task]:.3f}" if task in found["limit"] else "–" for task in masks.EIGHT
-    ]
-    losses.append(["*exact limit*", *limit])
+    limit = {task: {"mean": nats} for task, nats in found["limit"].items()}
+    losses.append(["*exact limit*", *(show(limit.get(task)) for task in masks.EIGHT)])
     head = ["trained on", *(TITLES[task] for task in masks.EIGHT)]
     caption = (
         f"Test losses in nats after training on {n} trajectories, mean ± standard deviation over "
@@ -249,8 +248,8 @@ def policy(lines, kind):
                 followed[mode] = asked[mode]["selection"]
     if not asked:
         return None
-    question = max(followed, key=followed.get) if followed else kind  # none followed: as published
-    question = question if question in asked else next(iter(asked))
+    # where none was followed the first, as published
+    question = max(followed, key=followed.get) if followed else next(iter(asked))
     return asked[question]["best"] | {"question": question, "asked": asked}
 
 
@@ -336,13 +335,12 @@ def validation(line):
     """What chose a run's best checkpoint: the tasks' loss there, summed, or the return, negative."""
     log, settings = line["log"], line["settings"]
     at, kind = log["iter"].index(line["iters"]["best"]), settings.get("keep_best", "loss")
-    returns = [log[name][at] for name in log if name.startswith("return_")]
+    played = [name for name in log if name.startswith("return_") and name not in masks.TASKS]
     if kind.startswith("return"):
-        return -(max if kind == "return" else sum)(returns)
-    asked = [name for name in log if name not in ("iter", "train_loss") and "return_" not in name]
-    chosen = settings.get("best_tasks", "").split(",") + list(
-        masks.parse(settings.get("task", "random"))
-    )
+        return -(max if kind == "return" else sum)(log[name][at] for name in played)
+    asked = [name for name in log if name not in ("iter", "train_loss", *played)]
+    chosen = settings.get("best_tasks") or settings.get("task", "random")
+    chosen = masks.parse(re.sub(r",(?![^(]*\))", "+", chosen))  # no comma within span(a,b)
     return sum(log[name][at] for name in [x for x in chosen if x in asked] or asked)
 
 
@@ -417,10 +415,8 @@ def masks_table(found):
         for world, names in shown.items():
             means, spread = (x[world].get(row, {}) for x in (found, found["spread"]))
             for name in names:
-                cell = {"mean": means.get(name), "std": spread.get(name)}
-                if name in masks.EIGHT:
-                    del cell["std"]
-                texts.append(show(cell if name in means else None))
+                error = None if name in masks.EIGHT else spread.get(name)
+                texts.append(show({"mean": means[name], "std": error} if name in means else None))
         rows.append(texts)
     columns = ["sum of gaps", *(TITLES[task] for task in masks.EIGHT), "other questions"]
     heads = {"doorkey": columns, "maze2d": ["maze: bc", *modes[1:]]}

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn as nn
 
+import doorkey
 import model
 from model import ModelConfig
 
@@ -107,3 +109,17 @@ def torch_layer(block, config):
     weights = {f"{name}weight": part.weight for name, part in ours.items()}
     layer.load_state_dict(weights | {f"{name}bias": part.bias for name, part in ours.items()})
     return layer.eval()
+
+
+def step(agent_pos, key_pos, has_key, door_open, action, size=6):
+    """One move in DoorKey, in any number of states at once: arrays of one shape, cells as classes.
+
+    Returns the next four. A state that cannot be reached, or no action, fails.
+    """
+    world = doorkey.table(size)
+    # numpy refuses an index outside the array.
+    look_up = lambda array, index: array.ravel()[np.ravel_multi_index(index, array.shape)]
+    state = look_up(world.index, (agent_pos, key_pos, has_key, door_open))
+    assert (state >= 0).all(), "its key or its door does not fit the rest"
+    after = look_up(world.successor, (state, action))
+    return tuple(np.moveaxis(world.states[after], -1, 0))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from small import step
 
 import bayes
 import doorkey
@@ -24,7 +25,7 @@ def one_thread():
 
 
 # --------------------------------------------------------------------------------------------------
-# Brute force, from the demonstrator's specification in scalars and doorkey.step: every trajectory
+# Brute force, from the demonstrator's specification in scalars and step: every trajectory
 # with its probability
 
 
@@ -70,7 +71,7 @@ def enumerate_trajectories(T, size):
         state, beta = np.repeat(state, 4, axis=1), np.repeat(beta, 4)
         steps = [[np.repeat(column, 4) for column in step] for step in steps]
         steps.append([state[0], state[1], action])
-        state = np.stack(doorkey.step(*state, action, size=size))
+        state = np.stack(step(*state, action, size=size))
     agent, key, action = (np.stack([step[i] for step in steps], axis=1) for i in range(3))
     D = np.array([distance(cell, size) for cell in range((size - 2) ** 2)])
     returns = D[agent] - D[state[0]][:, None] + doorkey.RETURN_OFFSET[size]

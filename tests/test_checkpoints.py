@@ -140,7 +140,6 @@ OTHERS = {  # what is wrong: what it makes of a good checkpoint, and words of th
         lambda plain: plain | {"weights": dict(list(plain["weights"].items())[1:])},
         "embedding",
     ),
-    "an older version's": (configured(model="unimask"), "older version"),
 }
 
 

@@ -205,37 +205,6 @@ def test_what_was_given_is_known_by_name(folder):
     assert configurator.given([]) == set()
 
 
-# ---- old names -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "old, new, here",
-    [
-        ("model", "model_type", {"model_type": "unimask"}),
-        ("octaves", "fourier_features", {"fourier_features": 0}),
-        ("set", "given", {"given": ""}),
-        ("gradient_accumulation", "batch_size", {"batch_size": 100}),
-        ("rollouts", "--episodes of rollout.py", {}),
-        ("modes", "--modes of rollout.py", {}),
-        ("env", "--env of rollout.py", {}),
-        ("target_return", "--target_return of rollout.py", {}),
-    ],
-)
-def test_an_old_name_is_answered_with_the_new_one(old, new, here, tmp_path):
-    settings = {"task": "random"} | here
-    file = tmp_path / "old.py"
-    file.write_text(f"{old} = 1\n")
-    for word in (f"--{old}=1", str(file)):
-        with pytest.raises(ValueError, match=f"no setting '{old}'; it is now '{new}'"):
-            configurator.override(settings, [word])
-
-
-def test_an_old_name_is_not_answered_with_a_setting_that_the_script_lacks():
-    with pytest.raises(ValueError) as error:
-        configurator.override({"task": "random"}, ["--octaves=3"])
-    assert "fourier_features" not in str(error.value)
-
-
 # ---- ranges --------------------------------------------------------------------------------------
 
 RANGES = {"kind": ("a", "b"), "share": (0, 1), "many": (1, math.inf)}

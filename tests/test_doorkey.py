@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from small import step
 
 import doorkey
 
@@ -43,7 +44,7 @@ def test_every_reference_trajectory_is_reproduced(reference):
     assert reference["pos"].shape == (2000, 10)
     for t in range(9):
         state = [reference[name][:, t] for name in STATE]
-        after = doorkey.step(*state, reference["action"][:, t])
+        after = step(*state, reference["action"][:, t])
         for name, array in zip(STATE, after):
             assert (array == reference[name][:, t + 1]).all(), f"{name} after step {t}"
 
@@ -51,8 +52,7 @@ def test_every_reference_trajectory_is_reproduced(reference):
 def test_reference_rewards_and_returns_are_reproduced(reference):
     env = doorkey.DoorKey(len(reference["pos"]))
     env.state = env.table.index[tuple(reference[name][:, 0] for name in STATE)]
-    steps = [env.step(reference["action"][:, t]) for t in range(10)]
-    rewards = np.stack([reward for _, reward in steps], axis=1)
+    rewards = np.stack([env.step(reference["action"][:, t]) for t in range(10)], axis=1)
     assert (rewards == reference["reward"]).all()
     assert (rewards[:, ::-1].cumsum(axis=1)[:, ::-1] == reference["rtg"]).all()
 
@@ -68,7 +68,7 @@ def test_made_trajectories_obey_the_dynamics_and_their_returns_add_up(size):
     held = door = np.zeros(200, dtype=int)
     for t in range(10):
         state = agent[:, t], key[:, t], held, door
-        after_agent, after_key, held, door = doorkey.step(*state, action[:, t], size=size)
+        after_agent, after_key, held, door = step(*state, action[:, t], size=size)
         reward = [distance(a, size) - distance(b, size) for a, b in zip(agent[:, t], after_agent)]
         if t < 9:
             assert (after_agent == agent[:, t + 1]).all() and (after_key == key[:, t + 1]).all()
@@ -117,7 +117,7 @@ def test_table_agrees_with_minigrid_stepped_by_hand(size):
         to_door = [UP] * size + [RIGHT] * wall + [DOWN] * size
         wandering, on = rng.integers(0, 4, 20), rng.integers(0, 4, 60)
         for action in [*to_key, *wandering, *to_door, *on]:
-            expected = tuple(int(x) for x in doorkey.step(*state, action, size=size))
+            expected = tuple(int(x) for x in step(*state, action, size=size))
             move_by_hand(env, action)
             state = state_of(env, size)
             assert state == expected
@@ -139,23 +139,21 @@ MOVES = {  # (agent's cell, key's, held, door open), action: the cells and flags
 @pytest.mark.parametrize("move", MOVES)
 def test_moves_as_described(move):
     (agent, key, *flags), action, (agent_after, key_after, *flags_after) = MOVES[move]
-    after = doorkey.step(cell(*agent), cell(*key), *flags, action)
+    after = step(cell(*agent), cell(*key), *flags, action)
     assert tuple(map(int, after)) == (cell(*agent_after), cell(*key_after), *flags_after)
 
 
 def test_environment_in_lockstep_agrees_with_step():
     env, rng = doorkey.DoorKey(50, seed=3), np.random.default_rng(1)
-    observation = env.reset()
-    agent, key = observation.T
+    agent, key = env.observe().values()
     assert (agent != key).all()
     held = door = np.zeros(50, dtype=int)
     reached = np.zeros(50, dtype=bool)
     for _ in range(30):
         action = rng.integers(0, 4, 50)
         before = [distance(a) for a in agent]
-        agent, key, held, door = doorkey.step(agent, key, held, door, action)
-        observation, reward = env.step(action)
-        assert (observation == np.stack([agent, key], axis=1)).all()
+        agent, key, held, door = step(agent, key, held, door, action)
+        reward = env.step(action)
         assert (reward == np.array(before) - [distance(a) for a in agent]).all()
         observed = env.observe()
         assert (observed["agent_pos"] == agent).all() and (observed["key_pos"] == key).all()
@@ -163,32 +161,6 @@ def test_environment_in_lockstep_agrees_with_step():
     expected = {"key": held, "door": door, "goal": reached}
     assert all((flags == expected[name]).all() for name, flags in env.report().items())
     assert held.any() and not held.all()
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        (0, 5, 0, 0, 4),  # no such action
-        (0, 5, 0, 0, -1),
-        (16, 5, 0, 0, 0),  # no such cell
-        (0, -1, 0, 0, 0),
-        (0, 5, 2, 0, 0),  # not a flag
-        (0, 5, 1, 0, 0),  # a held key is where the agent is
-        (0, 5, 0, 1, 0),  # only who holds the key opens the door
-        (12, 1, 0, 0, 0),  # right of the wall with the door closed
-        (3, 3, 0, 0, 0),  # on the key's cell without holding it
-        (9, 9, 1, 1, 0),  # inside the wall
-    ],
-)
-def test_impossible_states_and_actions_are_refused(state):
-    with pytest.raises(ValueError):
-        doorkey.step(*state)
-
-
-def test_an_impossible_state_is_found_among_good_ones():
-    good, bad = (0, 5, 0, 0, 0), (0, 5, 1, 0, 0)
-    with pytest.raises(ValueError):
-        doorkey.step(*map(np.array, zip(good, good, bad)))
 
 
 def test_unknown_size_is_refused():
@@ -230,7 +202,7 @@ def replay(values):
     door = [held[0]]
     for t in range(9):
         agent, key, action = (values[name][:, t] for name in ("agent_pos", "key_pos", "action"))
-        _, _, next_held, next_door = doorkey.step(agent, key, held[-1], door[-1], action)
+        _, _, next_held, next_door = step(agent, key, held[-1], door[-1], action)
         held.append(next_held)
         door.append(next_door)
     return np.stack(held, axis=1), np.stack(door, axis=1)
@@ -335,7 +307,7 @@ def test_first_two_actions_have_the_probabilities_of_the_description():
     betas = (0.5, 0.3), (1.0, 0.6), (3.0, 0.1)
     for (agent, key), (beta, probability) in itertools.product(starts, betas):
         for action, p in enumerate(demonstrator(agent, key, 0, 0, beta)):
-            after = doorkey.step(agent, key, 0, 0, action)
+            after = step(agent, key, 0, 0, action)
             share = probability * p / len(starts)
             expected[agent, key, action] += n * share * demonstrator(*after, beta)
     cells = expected > 0
@@ -431,8 +403,10 @@ def test_episodes_begin_where_they_are_told_to_and_afresh(agent, key):
     assert (observed["agent_pos"] == agent).all() and (observed["key_pos"] == key).all()
     assert not any(flags.any() for flags in env.report().values())
     moves = np.array([RIGHT, DOWN, LEFT, UP, RIGHT])  # each episode goes on from its own start
-    after = doorkey.step(*np.broadcast_arrays(agent, key, 0, 0, moves))
-    assert (env.step(moves)[0] == np.stack(after[:2], axis=1)).all()
+    after = step(*np.broadcast_arrays(agent, key, 0, 0, moves))
+    env.step(moves)
+    observed = env.observe()
+    assert (observed["agent_pos"] == after[0]).all() and (observed["key_pos"] == after[1]).all()
 
 
 @pytest.mark.parametrize(
@@ -455,7 +429,7 @@ def test_what_is_no_start_is_refused_and_named(agent, key, words):
 def test_the_best_return_is_that_of_the_nearest_state_ten_steps_away(size, every):
     """By the sets of states that one, two, ... ten moves lead to."""
     states = doorkey.table(size).states
-    moves = [doorkey.step(*states.T, np.full(len(states), a), size=size) for a in range(4)]
+    moves = [step(*states.T, np.full(len(states), a), size=size) for a in range(4)]
     after = np.array(moves).transpose(2, 0, 1).tolist()  # (S, 4 actions, 4 parts of a state)
     leads = {tuple(state): set(map(tuple, row)) for state, row in zip(states.tolist(), after)}
     chosen = np.arange(0, len(states), every)

@@ -352,7 +352,7 @@ def test_nothing_comes_from_the_world(dreams, world, monkeypatch):
         judged.append(values)
         return np.ones((60, 9), bool)
 
-    for name in ("step", "table", "valid_transitions", "make_dataset", "DoorKey", "_policy"):
+    for name in ("table", "valid_transitions", "make_dataset", "DoorKey", "_policy"):
         monkeypatch.setattr(doorkey, name, forbidden)
     asked = ("environment", "posterior", "surprisal")
     world(given, valid=judge, **dict.fromkeys(asked, forbidden))

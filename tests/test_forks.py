@@ -140,7 +140,7 @@ def make_dataset(n, seed):
     return Trajectories(factors, values, world="echo")
 
 
-def surprisal(trajectories, see):
+def surprisal(trajectories, see, returns):
     """{factor: (N, L) nats} of the truth under the exact posterior. Of returns, the first may show.
 
     A step of which either is hidden was right with probability 0.8; if the return is known, with
@@ -177,7 +177,7 @@ class Echo:
         reward = (action == self.signal).astype(float)
         self.hits += reward
         self.signal = self.rng.integers(3, size=self.n)
-        return self.observe(), reward
+        return reward
 
     def observe(self):
         return {"signal": self.signal}

@@ -3,8 +3,6 @@
 These tests read the source. A new file at the top level is held to all of it but the floors.
 """
 
-import configurator
-
 import ast
 import graphlib
 import re
@@ -192,25 +190,3 @@ def test_masks_draws_an_example_of_every_task(run_warm, tmp_path):
     process = run_warm("masks.py", cwd=tmp_path)
     assert process.returncode == 0
     assert {"behavior_cloning", "random", "dt_bc"} <= set(process.stdout.splitlines())
-
-
-@pytest.mark.parametrize(
-    "script, old, new",
-    [
-        ("train", "model", "model_type"),
-        ("train", "octaves", "fourier_features"),
-        ("train", "gradient_accumulation", "batch_size"),
-        ("sample", "set", "given"),
-        ("evaluate", "rollouts", "--episodes of rollout.py"),
-        ("evaluate", "modes", "--modes of rollout.py"),
-        ("evaluate", "env", "--env of rollout.py"),
-        ("evaluate", "target_return", "--target_return of rollout.py"),
-    ],
-)
-def test_an_old_name_of_a_setting_is_answered_with_the_new_one(script, old, new):
-    settings = defaults_of(script)
-    moved = re.fullmatch(r"--(\w+) of (\w+)\.py", new)
-    assert old not in settings
-    assert moved[1] in defaults_of(moved[2]) if moved else new in settings
-    with pytest.raises(ValueError, match=f"it is now '{new}'"):
-        configurator.override(settings, [f"--{old}=1"])

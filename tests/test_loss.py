@@ -54,7 +54,7 @@ def loss_by_loops(network, outputs, values, task, predict, weights):
 
 def alike(network, predict):
     """Every predicted entry of a factor counts the same."""
-    return masks.shares("random", predict, network.factors)
+    return traits.shares("random", predict, network.factors)
 
 
 def some_outputs(network, B, seed=0):
@@ -77,7 +77,7 @@ def test_loss_agrees_with_loops(task, weights, head, trajectories, generator):
     see, predict = masks.draw(task, B, CONTEXT, generator)
     _, per_factor = masks.hide_factors(see, predict, trajectories.factors, 0.5, generator)
     for mask in (predict, per_factor):
-        shares = masks.shares(task, mask, trajectories.factors)
+        shares = traits.shares(task, mask, trajectories.factors)
         total, parts = model.loss(network, outputs, values, shares, weights=weights)
         expected, expected_parts = loss_by_loops(network, outputs, values, task, mask, weights)
         assert total.item() == pytest.approx(expected, rel=1e-4)
@@ -160,7 +160,7 @@ def test_computing_only_the_wanted_timestep_trains_the_same(name, trajectories, 
     wanted, losses, gradients = traits.wanted_timestep(task, predict), [], []
     for at in (None, wanted):
         network.zero_grad()
-        shares = masks.shares(task, predict, trajectories.factors)
+        shares = traits.shares(task, predict, trajectories.factors)
         total, parts = model.loss(network, network(values, see, at), values, shares, at)
         total.backward()
         losses.append({"total": total.detach()} | {n: x.detach() for n, x in parts.items()})

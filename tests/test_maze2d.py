@@ -74,7 +74,7 @@ def test_the_number_of_threads_changes_no_bit():
     for threads in (1, 2, 3):
         env = maze2d.Maze2D("medium", 60, seed=2, threads=threads)
         actions = np.random.default_rng(0).uniform(-1, 1, (50, 60, 2))
-        rewards = [env.step(action)[1] for action in actions]
+        rewards = [env.step(action) for action in actions]
         results.append(np.concatenate([env.qpos, env.qvel, np.array(rewards).T], axis=1))
     assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
 
@@ -82,16 +82,11 @@ def test_the_number_of_threads_changes_no_bit():
 # ---- Episodes ------------------------------------------------------------------------------------
 
 
-def test_one_seed_gives_the_same_episodes_and_the_next_reset_gives_new_ones():
+def test_one_seed_gives_the_same_episodes_and_another_gives_others():
     first, second = maze2d.Maze2D("large", 20, seed=3), maze2d.Maze2D("large", 20, seed=3)
-    for _ in range(2):
-        assert np.array_equal(first.qpos, second.qpos) and np.array_equal(first.qvel, second.qvel)
-        assert np.array_equal(first.goal, second.goal)
-        before = first.qpos
-        assert np.array_equal(first.reset(), second.reset())
-        assert not np.array_equal(first.qpos, before)
-    other = maze2d.Maze2D("large", 20, seed=4)
-    assert not np.array_equal(other.qpos, maze2d.Maze2D("large", 20, seed=3).qpos)
+    assert np.array_equal(first.qpos, second.qpos) and np.array_equal(first.qvel, second.qvel)
+    assert np.array_equal(first.goal, second.goal)
+    assert not np.array_equal(maze2d.Maze2D("large", 20, seed=4).qpos, first.qpos)
 
 
 def test_starts_and_goals_are_drawn_as_specified():
@@ -153,27 +148,22 @@ def test_no_copy_starts_in_a_wall(position, words):
         env.start_at({"position": position, "goal": (3, 1)})
 
 
-def test_start_velocities_do_not_drift_over_resets():
-    env = maze2d.Maze2D("umaze", 100, seed=0)
-    for _ in range(300):
-        env.step(np.ones((100, 2)))
-        env.reset()
-    assert abs(env.qvel.std() - 0.1) < 0.02 and np.abs(env.qvel).max() < 0.6
+def test_start_velocities_are_small():
+    velocity = maze2d.Maze2D("umaze", 1000, seed=0).qvel
+    assert abs(velocity.std() - 0.1) < 0.01 and np.abs(velocity).max() < 0.6
 
 
 def test_rewards_add_up_to_the_distance_gained():
     env, actions = random_episodes("medium", 100, seed=4)
     initial = np.linalg.norm(env.qpos - env.goal, axis=1)
-    total = sum(env.step(action)[1] for action in actions)
+    total = sum(env.step(action) for action in actions)
     final = np.linalg.norm(env.qpos - env.goal, axis=1)
     np.testing.assert_allclose(total, initial - final, rtol=0, atol=1e-9)
 
 
 def test_observations_show_position_and_goal_only():
     env = maze2d.Maze2D("open", 3, seed=0)
-    observation, reward = env.step(np.zeros((3, 2)))
-    assert np.array_equal(observation, np.concatenate([env.qpos, env.goal], axis=1))
-    assert reward.shape == (3,)
+    assert env.step(np.zeros((3, 2))).shape == (3,)
     factors = env.observe()
     assert list(factors) == ["position", "goal"]
     assert all(array.dtype == np.float32 for array in factors.values())
@@ -182,7 +172,8 @@ def test_observations_show_position_and_goal_only():
 
 def test_actions_are_clipped():
     one, two = maze2d.Maze2D("open", 5, seed=0), maze2d.Maze2D("open", 5, seed=0)
-    assert np.array_equal(one.step(np.full((5, 2), 7.0))[0], two.step(np.ones((5, 2)))[0])
+    assert np.array_equal(one.step(np.full((5, 2), 7.0)), two.step(np.ones((5, 2))))
+    assert np.array_equal(one.qpos, two.qpos)
 
 
 # ---- Demonstrator --------------------------------------------------------------------------------
@@ -255,7 +246,7 @@ def test_a_recorded_episode_replays_to_the_bit(dataset):
     total = 0.0
     for t in range(200):
         assert np.array_equal(env.observe()["position"], values["position"][:, t])
-        total = total + env.step(values["action"][:, t])[1]
+        total = total + env.step(values["action"][:, t])
     np.testing.assert_allclose(total, values["return_to_go"][:, 0, 0], rtol=0, atol=1e-5)
 
 
@@ -277,10 +268,11 @@ def test_a_seed_may_be_several_numbers():
     assert (one.values["position"] != other.values["position"]).any()
 
 
-def test_one_seed_gives_the_same_dataset_and_the_expert_beats_its_noisy_self():
+def test_one_seed_gives_the_same_dataset_and_the_expert_beats_its_noisy_self(monkeypatch):
     noisy, again = maze2d.make_dataset(50, seed=1), maze2d.make_dataset(50, seed=1)
     assert all(np.array_equal(noisy.values[name], again.values[name]) for name in noisy.values)
-    expert = maze2d.make_dataset(50, seed=1, noise=0.0)
+    monkeypatch.setattr(maze2d, "NOISE", 0.0)
+    expert = maze2d.make_dataset(50, seed=1)
     assert np.array_equal(expert.values["position"][:, 0], noisy.values["position"][:, 0])
     assert maze2d.summarise(expert)[0] > maze2d.summarise(noisy)[0]
 

@@ -9,9 +9,9 @@ import pytest
 from conftest import ROOT
 from test_repro import at_root, script_lines, settle  # noqa: F401, a fixture of every test
 
-import evaluate
 import masks
 import run
+import traits
 
 PUBLISHED = json.loads((ROOT / "tests" / "data" / "published_settings.json").read_text())
 SIX = [task for task in masks.EIGHT if not task.endswith("dynamics")]
@@ -88,7 +88,7 @@ def test_each_line_of_doorkey_has_the_published_settings(n, times):
             wanted["state_weight"] = published["state_weight"]
         agree(config, wanted | {"dataset": "doorkey", "keep_best": "loss"}, row)
         # as train.py chooses: best_tasks, or those of its own that it is asked, or all of these
-        asked = evaluate.chosen_tasks(config["eval_tasks"], config["model_type"])
+        asked = traits.chosen(config["eval_tasks"], config["model_type"])
         own = [name for name in masks.parse(config["task"]) if name in asked]
         best = config["best_tasks"].split(",") if config["best_tasks"] else own or asked
         assert set(best) == set(CHOSEN_BY.get(published["chosen_by"], [published["task"]])), row

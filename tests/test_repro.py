@@ -24,6 +24,7 @@ import demonstrator
 import ensemble
 import evaluate
 import masks
+import maze2d
 import model
 import rollouts
 import run
@@ -471,7 +472,7 @@ def test_the_demonstrator_plays_to_the_goal_and_its_rollouts_are_drawn(tmp_path)
     before = ((start - goal) ** 2).sum(axis=1) ** 0.5
     assert abs(rewards.sum(axis=1) - (before - left)).max() < 1e-9
     env = worlds.environment("maze2d-umaze", 16, seed=1)
-    noisy = demonstrator.demonstrate(env, "umaze", demonstrator.NOISE)[1]
+    noisy = demonstrator.demonstrate(env, "umaze", maze2d.NOISE)[1]
     assert noisy.sum(axis=1).mean() < rewards.sum(axis=1).mean()
     paths = dict.fromkeys(("model", "demonstrator"), positions)
     returns = dict.fromkeys(paths, rewards.sum(axis=1))

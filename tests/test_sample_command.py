@@ -173,7 +173,6 @@ def test_decision_gpt_answers_what_it_can(runs, command):
         ("--see=stat[0]", "did you mean 'state'"),
         ("--given=agent_pos[0]=99", "from 0 to 15"),
         ("--given=agent_pos[0]=3,agent_pos[-10]=4", "another value"),
-        ("--set=agent_pos[0]=3", "'given'"),
         ("--trajectory=5000", "below 1000"),
         ("--start=3", "start=3"),
         ("--order=sideways --samples=0", "confidence"),
