@@ -1,7 +1,9 @@
 """Every task as a pair of boolean masks: what the model is shown, and where the loss is taken.
 
-Masks are (B, T, 3): sequence, timestep, group in the order STATE, ACTION, RETURN. Choosing what is
-hidden chooses the task. So a new task is one function here, and one entry in TASKS.
+A timestep has factors, such as position and action (data.py). Each belongs to one of three groups;
+RETURN is the return-to-go, the rewards still to come. Masks are (B, T, 3): sequence, timestep, group
+in the order STATE, ACTION, RETURN. Choosing what is hidden chooses the task. So a new task is one
+function here, and one entry in TASKS.
 
     python masks.py                    # draw one example of every task
 
@@ -11,7 +13,7 @@ hidden chooses the task. So a new task is one function here, and one entry in TA
       return  . . . . . . . . . .          return  # . . . . . . . . .
               # seen   ? predicted   . hidden, and not asked for
 
-Throughout, i is a timestep that each sequence draws for itself. Source: Uni[MASK], sections 3, 4.
+Throughout, i says where a sequence is cut; each draws its own. Source: Uni[MASK], sections 3, 4.
 Read next: model.py.
 """
 
@@ -208,7 +210,7 @@ def span(batch, a=None, b=None):
 
 
 def every_action(batch, first_return=False, past_actions=True):
-    """All is shown, and every action predicted: to a causal model alone is that a question."""
+    """All is shown, every action predicted. Only a causal model cannot look the answer up."""
     return batch.masks(True, past_actions, first_return), batch.masks(False, True)
 
 

@@ -26,7 +26,7 @@ from masks import expand
 
 @dataclass
 class ModelConfig:
-    """The settings of a model. Their meaning, and their defaults for training, are in train.py."""
+    """The settings of a model. The first lines of train.py say what each is."""
 
     model_type: str = "unimask"
     context: int = 10
@@ -113,8 +113,9 @@ class Attention(nn.Module):
         B, T, d = x.shape
         nh, hs = self.n_head, d // self.n_head
         if T * T * hs < 400 and B % 2 == 0 and mask is rows is None and x.device.type == "cpu":
-            # PyTorch multiplies such small matrices by plain loops. Two sequences side by side, each
-            # blind to the other, take 16% off a step of Maze2D (T=5, 16 heads).
+            # Matrices of less than 400 products PyTorch multiplies by plain loops. So this calls
+            # itself, with two sequences side by side, each blind to the other: 16% off a step of
+            # Maze2D (T=5, 16 heads).
             sequence = torch.arange(2 * T) // T  # 0 or 1, (2 T,)
             own = (sequence == sequence[:, None])[None]  # (1, 2 T, 2 T)
             return self(x.reshape(B // 2, 2 * T, d), own).view(B, T, d)
@@ -270,8 +271,8 @@ class Transformer(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
         self.norm = nn.LayerNorm(config.n_embd) if config.norm == "pre" else nn.Identity()
-        # A token predicts its own factors. But Decision-GPT's state predicts the action, and that
-        # is all that it predicts: its token of the action has been shown it.
+        # A token predicts its own factors. But in Decision-GPT a state's token predicts the action;
+        # the action's own token predicts nothing, since it has been shown the action.
         if self.causal:
             actions = [f for f in factors if f.group == "ACTION"]
             self.asked = [actions if token[0].group == "STATE" else [] for token in tokens]
@@ -436,7 +437,7 @@ def entry_losses(network, outputs, values, at=None):
             nats = F.cross_entropy(prediction.flatten(0, 1), truth.flatten(), reduction="none")
             losses[f.name] = nats.view(truth.shape)
             continue
-        std = network.units(f, "std").to(prediction.device)  # which evaluate.answer() leaves
+        std = network.units(f, "std").to(prediction.device)  # answer() moves outputs to the CPU
         error = (prediction - truth) / std  # (B, T, k)
         if head == "mean":
             error = error.square()

@@ -71,7 +71,7 @@ n_head = 8
 n_embd = 128
 n_ff = 128  # width of the hidden layer of each block's perceptron
 dropout = 0.1
-layout = "timestep"  # a token per "timestep", per "factor" group of it, or per "entry" (one factor)
+layout = "timestep"  # a token per "timestep"; or one per group ("factor"), or factor ("entry")
 hidden = "flag"  # what stands for a hidden entry: a learned "flag", or "zero" as published
 positions = "sinusoidal"  # or "learned", or "timestep": learned, counted from the episode's start
 max_timestep = 1000  # timesteps that positions="timestep" can tell apart
@@ -205,7 +205,8 @@ def get_batch(it):
         source = data.Windows(made, context, device)
     batch = source.draw(batch_size, generator)
     asked = turns[it % len(turns)]
-    see, predict = masks.draw(asked, batch_size, context, generator, by_turns, returns)
+    balanced = by_turns  # as published: timesteps are spread evenly, too
+    see, predict = masks.draw(asked, batch_size, context, generator, balanced, returns)
     if factor_hiding:
         see, predict = masks.hide_factors(see, predict, factors, factor_hiding, generator)
     return batch, *(masks.known_only(mask, batch, factors) for mask in (see, predict))

@@ -65,7 +65,7 @@ def main():
         advice = "make some with the scripts of repro/"
         raise ValueError(f"{path}.jsonl has no line yet: {advice}")
     if variant == "curve":
-        gaps = {row: tables.gaps_by_size(by_size, row) for row in tables.LEARNING}
+        gaps = {row: gaps_by_size(by_size, row) for row in LEARNING}
         files.save_json(f"{path}.json", {"gap": gaps, "command": "bash repro/curve.sh"})
         draw_learning_curve(gaps, f"{assets}/minigrid_curve.png")
         return
@@ -185,6 +185,20 @@ def shade(column):
 # --------------------------------------------------------------------------------------------------
 # Curves
 
+LEARNING = ("random", "random+finetune", "dream")  # the rows of the learning curve
+
+
+def gaps_by_size(studies, row):
+    """{N: {task: [gap of each seed of a row]}}. studies: {N: lines}."""
+    found = {}
+    for n, lines in studies.items():
+        for line in lines:
+            name, _, column = line["row"].partition("-")  # as in heatmap()
+            for task, loss in line["results"]["best"]["losses"].items() if name == row else ():
+                if task in masks.EIGHT and column in ("", task):
+                    found.setdefault(n, {}).setdefault(task, []).append(loss["gap"])
+    return found
+
 
 def draw_learning_curve(gaps, path):
     """The mean gap of each task against the number of trajectories, with a bar over the seeds.
@@ -193,7 +207,7 @@ def draw_learning_curve(gaps, path):
     """
     figure, axes = plt.subplots(2, 4, figsize=(11, 5.4), layout="constrained", sharex=True)
     for ax, task in zip(axes.flat, masks.EIGHT):
-        for i, (row, marker) in enumerate(zip(tables.LEARNING, "os^")):
+        for i, (row, marker) in enumerate(zip(LEARNING, "os^")):
             sizes = [n for n in SIZES if task in gaps[row].get(n, ())]
             seeds = [gaps[row][n][task] for n in sizes]
             means = [statistics.fmean(values) for values in seeds]

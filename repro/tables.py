@@ -166,21 +166,6 @@ def heatmap_table(found, n):
     return page(caption, markdown(head, losses), second, markdown(head, gaps), notes, made)
 
 
-LEARNING = ("random", "random+finetune", "dream")  # the rows of the learning curve
-
-
-def gaps_by_size(studies, row):
-    """{N: {task: [gap of each seed of a row]}}. studies: {N: lines}."""
-    found = {}
-    for n, lines in studies.items():
-        for line in lines:
-            name, _, column = line["row"].partition("-")  # as in heatmap()
-            for task, loss in line["results"]["best"]["losses"].items() if name == row else ():
-                if task in masks.EIGHT and column in ("", task):
-                    found.setdefault(n, {}).setdefault(task, []).append(loss["gap"])
-    return found
-
-
 # --------------------------------------------------------------------------------------------------
 # Maze2D: the mean return of every row, asked with past actions seen and hidden
 

@@ -404,7 +404,7 @@ def test_figures_are_drawn(heatmap, tmp_path):
     figures.draw_heatmap(heatmap, f"{tmp_path}/a/heatmap.png", "a title")
     gaps = {"50": [2.0, 3.0], "unlimited": [0.5, 0.6]}
     gaps = {n: dict.fromkeys(masks.EIGHT, values) for n, values in gaps.items()}
-    rows = dict.fromkeys(tables.LEARNING, gaps) | {"dream": {}}
+    rows = dict.fromkeys(figures.LEARNING, gaps) | {"dream": {}}
     figures.draw_learning_curve(rows, f"{tmp_path}/a/curve.png")
     grid = tables.maze_grid(run.read_results(RESULTS / "maze2d_medium.jsonl"))
     figures.draw_courses(grid, "10", f"{tmp_path}/a/courses.png")
@@ -420,6 +420,6 @@ def test_the_learning_curve_collects_gaps_by_number_of_trajectories():
         "500": [],
         "unlimited": [line("random", 0.5)],
     }
-    found = tables.gaps_by_size(studies, "random")
+    found = figures.gaps_by_size(studies, "random")
     assert list(found) == ["50", "unlimited"] and found["50"]["past"] == [2.0]
-    assert tables.gaps_by_size(studies, "random+finetune") == {"50": {"past": [1.0]}}
+    assert figures.gaps_by_size(studies, "random+finetune") == {"50": {"past": [1.0]}}
