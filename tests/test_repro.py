@@ -411,8 +411,9 @@ def test_a_mistake_ends_in_one_line(tmp_path, run_warm, refused):
         flags = line if "run" in script else []
         wrong = run_warm(script, *flags, "--sequences=-1", cwd=tmp_path)
         assert "sequences=-1" in refused(wrong)
-    missing = run_warm("repro/figures.py", "--study=minigrid_7", cwd=tmp_path)
-    assert "no line yet" in refused(missing)
+    for study in ("minigrid_7", "masks"):
+        line = [f"--study={study}", f"--results={tmp_path}"]
+        assert "no line yet" in refused(run_warm("repro/figures.py", *line, cwd=tmp_path))
     nowhere = run_warm("repro/measure.py", "--out_dir=nowhere", cwd=tmp_path)
     assert "nowhere" in refused(nowhere)
 

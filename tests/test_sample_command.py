@@ -92,15 +92,10 @@ def test_a_question_is_answered_and_drawn(runs, command, tmp_path):
 
 
 def test_episodes_are_played_and_animated(runs, command, tmp_path):
-    out = command(
-        f"--out_dir={runs['doorkey']}",
-        "--given=agent_pos[0]=5,key_pos[0]=2",
-        "--see=state[9]",
-        "--world",
-        "--samples=9",
-        "--horizon=12",
-        f"--picture={tmp_path}/walk.gif",
-    )
+    line = [f"--out_dir={runs['doorkey']}", "--given=agent_pos[0]=5,key_pos[0]=2", "--see=state[9]"]
+    line += ["--world", "--samples=9", f"--picture={tmp_path}/walk.gif"]
+    command(*line, "--horizon=3")  # shorter than what is asked
+    out = command(*line, "--horizon=12")
     assert "9 completions with the world's own dynamics" in out
     assert "100.00% of their transitions" in out and "met key_pos[9]" in out
     assert "100.0% of them met agent_pos[0]" in out

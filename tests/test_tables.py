@@ -319,11 +319,17 @@ def test_a_grid_search_is_ordered_by_what_chose_the_checkpoints():
     ]
     # a mixture sums its tasks, random masks all that was asked, best_tasks say themselves
     log = {"past": [5.0, 4.0, 3.0], "future": [9.0, 1.0, 2.0]}
-    for settings, expected in (
-        ({"task": "past+future"}, 5.0), ({"task": "random"}, 5.0), ({}, 5.0),
-        ({"task": "random", "best_tasks": "future"}, 1.0),
-    ):  # fmt: skip
-        assert tables.validation(sweep_line("a", 0, 50, log, **settings)) == expected
+    more = log | {"span(3,8)": [3.0, 2.5, 2.0], "return_backup": [3.0, 2.0, 1.0]}
+    for settings, asked, expected in (
+        ({"task": "past+future"}, log, 5.0),
+        ({"task": "random"}, log, 5.0),
+        ({}, log, 5.0),
+        ({"task": "random", "best_tasks": "future"}, log, 1.0),
+        ({"task": "past", "best_tasks": "future"}, log, 1.0),
+        ({"best_tasks": "span(3,8),past"}, more, 6.5),
+        ({"task": "return_backup"}, more, 2.0),
+    ):
+        assert tables.validation(sweep_line("a", 0, 50, asked, **settings)) == expected
     returns = {"past": [1.0, 1.0, 1.0], "return_bc": [0.0, 2.0, 1.0], "return_rc": [0.0, 1.5, 3.0]}
     played = lambda kind: tables.validation(sweep_line("a", 0, 50, returns, keep_best=kind))
     assert (played("return"), played("return_sum")) == (-2.0, -3.5)

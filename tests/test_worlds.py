@@ -215,7 +215,7 @@ def test_worlds_are_found_by_name_and_others_refused():
 
 def test_the_command_makes_data_and_tells_what_files_hold(run_warm, tmp_path):
     """A file, and a folder of the same, which trains as well."""
-    for out in ("some.npz", "below/some"):
+    for out in ("some.npz", "below/some", "beside"):
         line = ["worlds.py", "--world=doorkey", "--n=30", "--seed=3", f"--out={out}"]
         text = good(run_warm(*line, cwd=tmp_path)).stdout
         assert f"saved to {out}" in text
@@ -224,7 +224,7 @@ def test_the_command_makes_data_and_tells_what_files_hold(run_warm, tmp_path):
         assert all((made.values[name] == x).all() for name, x in expected.values.items())
         told = good(run_warm("worlds.py", f"--file={out}", cwd=tmp_path)).stdout
         assert told.strip() and text.startswith(told)
-    flags = "--dataset=below/some --num_trajectories=0 --max_iters=1 --eval_sequences=10"
+    flags = "--dataset=beside --num_trajectories=0 --max_iters=1 --eval_sequences=10"
     good(run_warm("train.py", *MODEL, *flags.split(), "--out_dir=run", cwd=tmp_path))
 
 
