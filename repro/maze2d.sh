@@ -22,9 +22,8 @@ if [ -n "$TINY" ]; then TINY="$TINY --eval_rollouts=4"; fi
 
 TO_BC="--task=behavior_cloning_states --eval_modes=bc,bc_states"
 TO_RC="--task=reward_conditioned_states --eval_modes=rc,rc_states"
-# random masks teach little of driving
-LONGER="--batch_size=400 --learning_rate=4e-3 --ema=0.995 --max_iters=5000 --eval_interval=1250"
-SHORTER="--learning_rate=2e-3 --warmup_iters=50 --max_iters=2500 --eval_interval=625"
+FROM_RANDOM="--batch_size=400 --learning_rate=4e-3 --ema=0.995 --max_iters=2500 --eval_interval=625"
+FROM_BOTH="--learning_rate=2e-3 --warmup_iters=50 --max_iters=2500 --eval_interval=625"
 
 for seed in $(seeds); do
   for T in $CONTEXTS; do
@@ -42,10 +41,10 @@ for seed in $(seeds); do
     # finetuned, from random masks and from the two tasks together, of the same seed
     random="--init_from=finetune:$RUNS/$STUDY/unimask_random_T${T}_s$seed"
     both="--init_from=finetune:$RUNS/$STUDY/unimask_bc_rc_T${T}_s$seed"
-    run "unimask_random_finetune_bc_T$T" config/maze2d_random.py --context="$T" "$random" $TO_BC $LONGER
-    run "unimask_random_finetune_rc_T$T" config/maze2d_random.py --context="$T" "$random" $TO_RC $LONGER
-    run "unimask_bc_rc_finetune_bc_T$T" config/maze2d_bc_rc.py --context="$T" "$both" $TO_BC $SHORTER
-    run "unimask_bc_rc_finetune_rc_T$T" config/maze2d_bc_rc.py --context="$T" "$both" $TO_RC $SHORTER
+    run "unimask_random_finetune_bc_T$T" config/maze2d_random.py --context="$T" "$random" $TO_BC $FROM_RANDOM
+    run "unimask_random_finetune_rc_T$T" config/maze2d_random.py --context="$T" "$random" $TO_RC $FROM_RANDOM
+    run "unimask_bc_rc_finetune_bc_T$T" config/maze2d_bc_rc.py --context="$T" "$both" $TO_BC $FROM_BOTH
+    run "unimask_bc_rc_finetune_rc_T$T" config/maze2d_bc_rc.py --context="$T" "$both" $TO_RC $FROM_BOTH
   done
 done
 
