@@ -3,8 +3,8 @@
     python train.py config/maze2d_random.py
     python rollout.py --out_dir=out/maze2d_random --episodes=1000 --modes=bc,bc_states,rc,rc_states
 
-8,000 steps take 3.8 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
-0.04: bc 1.32, bc_states 1.44, rc 1.36, rc_states 1.46; the demonstrator's is 2.83
+8,000 steps take 3.5 to 6.6 minutes on one core, beside another run. Return over 1,000 fresh episodes,
++- 0.05: bc 1.95, bc_states 1.76, rc 1.99, rc_states 1.80; the demonstrator's is 2.83
 (repro/results/maze2d_medium.jsonl, unimask_random_T5_s0).
 """
 
