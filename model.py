@@ -112,7 +112,8 @@ class Attention(nn.Module):
         """
         B, T, d = x.shape
         nh, hs = self.n_head, d // self.n_head
-        if T * T * hs < 400 and B % 2 == 0 and mask is rows is None and x.device.type == "cpu":
+        whole = mask is None and rows is None
+        if whole and T * T * hs < 400 and B % 2 == 0 and x.device.type == "cpu":
             # Matrices of less than 400 products PyTorch multiplies by plain loops. So this calls
             # itself, with two sequences side by side, each blind to the other: 16% off a step of
             # Maze2D (T=5, 16 heads).
