@@ -240,7 +240,9 @@ class DoorKey:
         Raises ValueError for what is no start.
         """
         agent, key = (np.broadcast_to(values[name], self.n) for name in ("agent_pos", "key_pos"))
-        state = self.table.index[agent, key, 0, 0]  # -1: no start
+        cells = len(self.table.index)
+        inside = (agent >= 0) & (agent < cells) & (key >= 0) & (key < cells)
+        state = np.where(inside, self.table.index[agent % cells, key % cells, 0, 0], -1)
         if (state < 0).any():
             bad = (state < 0).argmax()
             rule = "both lie left of the wall, on different cells"

@@ -170,7 +170,7 @@ def draw(f, outputs, temperature, generator):
     """A value of a factor for each entry of the outputs: (...,) classes or (..., k) numbers.
 
     outputs: {factor: (..., classes or k), perhaps "NAME/log_variance"}. temperature: as
-    model.distribution(); 0: the most probable value. A mean or median is taken as it is.
+    model.distribution(); next to 0: the most probable value. A mean or median is taken as it is.
     """
     hot = temperature > 1e-6  # less would divide logits to infinity
     answer = model.distribution(f, outputs, temperature) if hot else None

@@ -243,7 +243,8 @@ def train_step(it):
     for group in optimizer.param_groups:
         group["lr"] = lr_at(it)
     reseed(it)
-    batch, see, predict = get_batch(it)  # what happened, what of it is shown, what is asked
+    # What happened, what of it is shown, and what is asked. batch: {factor: (B, T) or (B, T, k)}
+    batch, see, predict = get_batch(it)  # see, predict: (B, T, 3) or {factor: (B, T)}
     asked = turns[it % len(turns)]
     shares = traits.shares(asked, predict, factors)  # {factor: (B, T)} what each counts in the loss
     if world_size > 1:

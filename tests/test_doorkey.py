@@ -415,6 +415,8 @@ def test_episodes_begin_where_they_are_told_to_and_afresh(agent, key):
         (3, 3, "begins with agent_pos=3, key_pos=3: "),  # on one cell
         (12, 1, "begins with agent_pos=12, key_pos=1: "),  # right of the wall
         (1, 12, "begins with agent_pos=1, key_pos=12: "),
+        (16, 1, "begins with agent_pos=16, key_pos=1: "),  # no cell
+        (0, -1, "begins with agent_pos=0, key_pos=-1: "),
         ([2, 0, 3], [7, 3, 3], "begins with agent_pos=3, key_pos=3: "),
         ([2, 13, 14], [7, 3, 3], "begins with agent_pos=13, key_pos=3: "),
         ([2, 0], [7, 3], "shape"),  # of three episodes

@@ -199,9 +199,7 @@ def test_tanh_squashes_actions_and_nothing_else(kind, toy_data):
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize(
-    "B", [3, 4]
-)  # short sequences are computed in pairs, if their number is even
+@pytest.mark.parametrize("B", [3, 4])  # an even number of short sequences is computed in pairs
 @pytest.mark.parametrize("d, nh, T", [(16, 2, 7), (24, 1, 1), (32, 4, 21), (16, 2, 70)])
 def test_block_agrees_with_pytorch_s_transformer_layer(norm, causal, B, d, nh, T, generator):
     torch.manual_seed(0)
