@@ -39,14 +39,14 @@ def load(path, device="cpu"):
     Raises ValueError, in one sentence, if there is none or if it is damaged.
     """
     checks.device(device)
-    saved = read(path, device)
+    saved = read(path)
     try:
         return from_plain(saved).to(device).eval()
     except ValueError as error:
         raise ValueError(f"{path}: {str(error)[:200]}") from None
 
 
-def read(path, device="cpu"):
+def read(path):
     """What save() wrote, a dictionary. path: a file, or an out_dir. Raises ValueError as load()."""
     if os.path.isdir(path):
         best = os.path.join(path, "best.pt")
@@ -57,7 +57,7 @@ def read(path, device="cpu"):
         with zipfile.ZipFile(path) as file:
             if damaged := file.testzip():  # torch.load takes flipped bits as they are
                 raise ValueError(f"the checksum of its part {damaged} is wrong")
-        saved = torch.load(path, map_location=device, weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(saved, dict) or not isinstance(saved.get("model_config"), dict):
         raise ValueError(f"{path} is not a checkpoint that train.py saved")
     return saved
