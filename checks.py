@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 import masks
-import model
 import traits
 import worlds
 
@@ -34,7 +33,7 @@ ALLOWED = {  # ranges of train.py's settings
 
 def settings(config, world_size=1):
     """The settings of train.py, for so many processes."""
-    configurator.check(config, ALLOWED | model.ALLOWED)
+    configurator.check(config, ALLOWED)
     size(config)
     s = SimpleNamespace(**config)
     step = 4 * s.context * s.n_embd * (s.n_layer + 1) // world_size  # bytes it keeps, at the least

@@ -18,7 +18,6 @@ import math
 import os
 import sys
 from datetime import timedelta
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -110,8 +109,10 @@ start = checkpoint.start_of(init_from, out_dir, rank)  # the checkpoint to start
 if start:  # it decides what shape the model has
     config |= checkpoint.architecture(start, config, configurator.given(sys.argv[1:]))
     globals().update(config)
+shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
+model_config = model.ModelConfig(**shape)  # refused if it cannot work
 checks.settings(config, world_size)
-rollout.check_modes(rollout.parse_modes(eval_modes), SimpleNamespace(**config))
+rollout.check_modes(rollout.parse_modes(eval_modes), model_config)
 if init_from != "resume":
     checkpoint.claim(out_dir, overwrite, init_from)
 else:
@@ -148,8 +149,7 @@ if eval_rollouts:
     worlds.environment(playground, 1, 0)  # refused if there is none
 windows = data.Windows(train, context, device)
 if start is None:
-    shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
-    network = model.build(model.ModelConfig(**shape), train.factors)
+    network = model.build(model_config, train.factors)
 else:
     start["model_config"]["dropout"] = dropout
     # where weights are averaged, training goes on from those that are not
