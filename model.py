@@ -66,10 +66,9 @@ ALLOWED = {
     "init_range": (0, math.inf),
     "head": ("mean", "median", "gaussian"),
     "dropout": (0, 1),
-    "n_layer": (0, math.inf),
     "fourier_features": (0, 64),
     "return_weight": (0, math.inf),
-} | dict.fromkeys(("context", "n_head", "n_embd", "n_ff", "max_timestep"), (1, math.inf))
+} | dict.fromkeys(("context", "n_layer", "n_head", "n_embd", "n_ff", "max_timestep"), (1, math.inf))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -323,9 +322,7 @@ class Transformer(nn.Module):
         mask = (number <= number[:, None])[None] if self.causal else None  # (1, T * tokens, ...)
         for block in self.blocks[:-1]:
             x = block(x, mask)  # (B, T * tokens, d)
-        if not self.blocks:
-            x = gather(x, rows)  # (B, n, d)
-        elif rows.shape[1] == x.shape[1]:
+        if rows.shape[1] == x.shape[1]:
             x = self.blocks[-1](x, mask)
         else:  # the last block: only what is decoded
             mask = (number <= rows[..., None]) if self.causal else None  # (B, n, T * tokens)

@@ -196,7 +196,7 @@ def test_loss_of_the_truth_is_zero_and_returns_never_count(trajectories):
 
 def trained(f, x, head, steps, lr):
     """The last loss, and the outputs, of a model that learns the numbers x (n, 1, k) blindly."""
-    config = dict(model_type="nn", head=head, context=1, n_layer=0)
+    config = dict(model_type="nn", head=head, context=1, n_layer=1)
     network, values = build(config, [f]), {f.name: x}
     see = torch.zeros(len(x), 1, 3, dtype=torch.bool)
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)

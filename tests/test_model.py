@@ -155,14 +155,6 @@ def test_timestep_positions_count_from_the_start_of_the_episode(toy_data):
     assert identical(at(begin + 100), at(begin + 200))  # beyond max_timestep all is one
 
 
-def test_without_layers_a_transformer_still_answers(trajectories):
-    network, values = build(dict(n_layer=0), trajectories.factors), windows(trajectories)
-    at = torch.arange(len(trajectories)) % CONTEXT
-    outputs = network(values, all_seen(trajectories))
-    for name, y in network(values, all_seen(trajectories), at).items():
-        torch.testing.assert_close(y, model.take(outputs[name], at), rtol=0, atol=1e-6)
-
-
 def test_predictions_are_in_raw_units(toy_data):
     """A network that says 0 of a normalised factor means its mean."""
     for kind in ("unimask", "nn"):
@@ -460,7 +452,7 @@ def test_a_gaussian_answer_has_its_own_variance_and_a_mean_has_none(generator):
         ("init_range", -0.1),
         ("head", "mode"),
         ("context", 0),
-        ("n_layer", -1),
+        ("n_layer", 0),
         ("n_head", 0),
         ("n_embd", 0),
         ("n_ff", 0),
