@@ -85,7 +85,9 @@ def fit(network, trajectories, dataset):
                     for x in (trajectories, network))  # fmt: skip
     if theirs != ours:
         raise ValueError(f"the model was trained on other factors than {dataset} has")
-    context(trajectories, network.config.context)
+    L, T = trajectories.valid().shape[1], network.config.context
+    if T > L:
+        raise ValueError(f"context={T} does not fit: the longest trajectory has {L} timesteps")
     for f in network.factors if network.config.tanh_actions else ():
         if f.group == "ACTION" and np.abs(trajectories.values[f.name]).max() > 1:
             raise ValueError(f"tanh_actions=True, and {dataset} has an {f.name} beyond [-1, 1]")
@@ -93,14 +95,6 @@ def fit(network, trajectories, dataset):
     if network.config.positions == "timestep" and longest > most:
         counts = f"positions='timestep' counts to max_timestep={most}"
         raise ValueError(f"{counts}, and {dataset} has trajectories of {longest} timesteps")
-
-
-def context(trajectories, T):
-    """Do windows of T timesteps fit into the longest trajectory?"""
-    longest = trajectories.valid().shape[1]
-    if not 1 <= T <= longest:
-        text = f"the longest trajectory has {longest} timesteps"
-        raise ValueError(f"context={T} does not fit: {text}")
 
 
 def asked(network, questions):
