@@ -110,8 +110,10 @@ def check_count(n, trajectories, what):
 
 def environment(name, n, seed):
     """n episodes of a world to play in. Raises ValueError if there is no such environment."""
-    if not find(name).environment:
-        raise ValueError(f"{name!r} is no world to play in")
+    there = [key for key, world in WORLDS.items() if world.environment]
+    if name not in there:
+        text = f"{name!r} is no world to play in, as {', '.join(there)} are"
+        raise ValueError(f"{text}; rollout.py --env=Hopper-v5 plays in one of Gymnasium's")
     return WORLDS[name].environment(n, seed)
 
 
@@ -319,12 +321,7 @@ def fits(ours, theirs):
 
 def stage(dataset, env_id, n, seed, factors, render=False):
     """n episodes to play in: of Gymnasium's env_id or, without one, of the data's own world."""
-    if env_id:
-        return GymEnv(env_id, n, seed, factors, render)
-    if dataset not in WORLDS:
-        text = f"dataset {dataset!r} names no world to play in"
-        raise ValueError(f"{text}; name a Gymnasium environment (--env=Hopper-v5)")
-    return environment(dataset, n, seed)
+    return GymEnv(env_id, n, seed, factors, render) if env_id else environment(dataset, n, seed)
 
 
 def describe(trajectories):
