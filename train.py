@@ -219,7 +219,7 @@ def lr_at(it):
     if not decay_lr:
         return learning_rate
     progress = (it - warmup_iters) / max(1, max_iters - warmup_iters)
-    return learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def own_rows(x):
@@ -281,7 +281,7 @@ def evaluate_and_save(it):
         results = evaluate.losses(evaluated, questions, limits)
         row |= {name: result["loss"] for name, result in results.items()}
         row |= {f"{name}_gap": r["gap"] for name, r in results.items() if r["gap"] is not None}
-        score = -sum(row[name] for name in choosing) / max(1, len(choosing))
+        score = -sum(row[name] for name in choosing) / len(choosing)
         if eval_rollouts:
             game = eval_rollouts, rollout.SELECTION_SEED, rollout.parse_modes(eval_modes)
             played = rollout.measure(evaluated, playground, train, *game, demos=validation)
