@@ -5,17 +5,13 @@ Markdown. `lines` are those of run.read_results(). Read next: figures.py.
 """
 
 import json
-import re
 import statistics
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 import masks
+import traits
 
-PUBLISHED = json.loads((ROOT / "repro" / "published.json").read_text(encoding="utf-8"))
+PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 
 
 def seeds_of(lines):
@@ -324,8 +320,8 @@ def validation(line):
     if kind.startswith("return"):
         return -(max if kind == "return" else sum)(log[name][at] for name in played)
     asked = [name for name in log if name not in ("iter", "train_loss", *played)]
-    chosen = settings.get("best_tasks") or settings.get("task", "random")
-    chosen = masks.parse(re.sub(r",(?![^(]*\))", "+", chosen))  # no comma within span(a,b)
+    trained = settings.get("best_tasks") or settings.get("task", "random")
+    chosen = traits.chosen(trained, settings.get("model_type", "unimask"))
     return sum(log[name][at] for name in [x for x in chosen if x in asked] or asked)
 
 
