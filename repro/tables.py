@@ -34,6 +34,12 @@ def in_order(known, found):
     return [row for row in known if row in found] + [row for row in found if row not in known]
 
 
+def by_row(lines, known=()):
+    """{row: its lines}, in the order of in_order()."""
+    rows = in_order(known, dict.fromkeys(line["row"] for line in lines))
+    return {row: [line for line in lines if line["row"] == row] for row in rows}
+
+
 def averaged(values, name):
     """{"mean", name, "n"} over seeds. name: "std", the deviation, or "sem", the mean's error.
 
@@ -291,11 +297,8 @@ CHANGED = {  # row of the ablation: what is changed, in words
 
 def ablation_table(lines):
     """A page with a row for each variant: returns with past actions seen and hidden."""
-    by_row, rows = {}, []
-    for line in lines:
-        by_row.setdefault(line["row"], []).append(line)
-    for row in in_order(CHANGED, by_row):
-        same = by_row[row]
+    rows = []
+    for row, same in by_row(lines, CHANGED).items():
         cells = [show(averaged(returns_of(same, "best", x), "sem")) for x in ("bc", "bc_states")]
         minutes = minutes_of(same, "training") / len(same)
         rows.append([CHANGED.get(row, row), *cells, str(len(same)), f"{minutes:.1f}"])
@@ -327,13 +330,11 @@ def validation(line):
 
 def sweep_table(lines):
     """A page with a row for each pair of values, the best first."""
-    by_row, rows = {}, []
-    for line in lines:
-        by_row.setdefault(line["row"], []).append(line)
-    scores = {row: [validation(line) for line in same] for row, same in by_row.items()}
+    rows, found = [], by_row(lines)
+    scores = {row: [validation(line) for line in same] for row, same in found.items()}
     for row in sorted(scores, key=lambda row: statistics.fmean(scores[row])):
         cell = averaged([abs(x) for x in scores[row]], "std")
-        minutes = minutes_of(by_row[row], "training") / len(by_row[row])
+        minutes = minutes_of(found[row], "training") / len(found[row])
         rows.append([row.replace(",", ", "), show(cell), str(cell["n"]), f"{minutes:.1f}"])
     caption = (
         "What chooses the checkpoint, the validation loss (or return) of its own tasks: mean ± "
@@ -367,8 +368,7 @@ def masks_study(doorkey, maze, generality):
     """
     found, spread = {"doorkey": {}, "maze2d": {}}, {"doorkey": {}, "maze2d": {}}
     for world, lines in ("doorkey", doorkey), ("maze2d", maze):
-        for row in in_order(MASKS, {line["row"] for line in lines}):
-            same = [line for line in lines if line["row"] == row]
+        for row, same in by_row(lines, MASKS).items():
             if world == "doorkey":
                 losses = [line["results"]["best"]["losses"] for line in same]
                 cells = {task: [x[task]["gap"] for x in losses] for task in masks.EIGHT}
