@@ -108,9 +108,8 @@ def which_masks():
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             generality = json.load(file)["rows"]
-    found = tables.masks_study(doorkey, maze, generality)
-    found |= {"minutes": round(found["core_minutes"] / parallel, 1)}
-    found |= {"command": f"JOBS={parallel} bash repro/masks.sh"}
+    command = f"JOBS={parallel} bash repro/masks.sh"
+    found = tables.masks_study(doorkey, maze, generality, parallel, command)
     files.save_json(f"{results}/{study}.json", found)
     files.save_text(f"{results}/{study}.md", tables.masks_table(found))
     draw_masks(found, f"{assets}/masks.png")

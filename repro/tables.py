@@ -359,11 +359,11 @@ MASKS = {  # row: what is trained on, in words
 }
 
 
-def masks_study(doorkey, maze, generality):
+def masks_study(doorkey, maze, generality, parallel, command):
     """The summary repro/results/masks.json, means over seeds.
 
     {"doorkey": {row: {task: gap, "sum": x, "general": gap}}, "maze2d": {row: {mode: return}},
-    "spread": the same, of deviations over seeds (returns: of the mean's error), "seeds", "minutes"}
+    "spread": the same, of deviations over seeds (returns: of the mean's error), ...}
     doorkey, maze: lines of the two studies. generality: {row: {"gap": mean, "std"}} of generality.py.
     """
     found, spread = {"doorkey": {}, "maze2d": {}}, {"doorkey": {}, "maze2d": {}}
@@ -383,7 +383,8 @@ def masks_study(doorkey, maze, generality):
             found[world][row] = {name: cell["mean"] for name, cell in cells.items()}
             spread[world][row] = {name: cell[kind] for name, cell in cells.items()}
     minutes = round(minutes_of(doorkey + maze), 1)
-    return found | {"spread": spread, "seeds": seeds_of(doorkey + maze), "core_minutes": minutes}
+    found |= {"spread": spread, "seeds": seeds_of(doorkey + maze), "core_minutes": minutes}
+    return found | {"minutes": round(minutes / parallel, 1), "command": command}
 
 
 def masks_table(found):
