@@ -20,7 +20,7 @@ import torch
 import files
 
 GROUPS = ("STATE", "ACTION", "RETURN")  # the order of the last axis of every mask
-LARGE = 2**24  # numbers of a factor from which on its statistics are those of a part
+LARGE = 2**24  # numbers of a factor: of more than these a part stands for all in its statistics
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def normalise(trajectories):
 def moments(x, scale):
     """Mean and standard deviation of the rows of x (rows, k); 1 for what is constant.
 
-    scale: (k,) the size of the values: what varies by less than a float32 of it resolves does not.
+    scale: (k,) how large values are: what varies by less than a float32 of it can show is constant.
     """
     rows = max(len(x), 1)
     mean = x.sum(axis=0, dtype=np.float64) / rows
@@ -215,7 +215,7 @@ class Windows:
         self.lengths = torch.as_tensor(trajectories.lengths, device=device)  # (N,)
         self.room = (self.lengths - context + 1).clamp(min=1)  # (N,) the windows of each trajectory
         self.last = self.room.cumsum(0)  # windows are numbered through all trajectories
-        # These here, and once: who asks a GPU for a number waits for it.
+        # Asked for once, here: whoever asks a GPU for a number has to wait for it.
         self.count = int(self.last[-1])
         self.all_known = len(values) == len(self.names) and trajectories.lengths.min() >= context
 
@@ -233,7 +233,7 @@ class Windows:
         """{name: (B, T) or (B, T, k)} from `start` (B,) on, of the trajectories `episode` (B,).
 
         "timestep": each entry's index in its trajectory. "NAME/known", (B, T) bool of each factor:
-        what is neither padding nor unknown, if any of this is there. See masks.known_only().
+        what is neither padding nor unknown; left out where all is known. See masks.known_only().
         """
         timestep = start[:, None] + torch.arange(self.context, device=start.device)  # (B, T)
         rows = episode[:, None] * self.L + timestep  # (B, T) into the flattened (N * L, ...)

@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     B: int
     T: int
     generator: torch.Generator
-    balanced: bool  # spread every draw evenly over its range: a validation loss has less noise
+    balanced: bool  # spread draws evenly over their range, so that validation has less noise
 
     def index(self, low, high):
         """(B,) integers, each low..high with equal probability (balanced: equally often)."""
@@ -181,8 +181,8 @@ def random_autoregressive(batch):
 def random_control(batch):
     """What now, given any part of the past and the future? Only action i-1 is predicted.
 
-    State i-1 is seen. Of past states, past actions and future states, each sequence sees none, all,
-    or a random share: of each kind one of these with equal probability.
+    State i-1 is seen. Of past states a sequence sees none, all, or a random share, with equal
+    probability; and so, each by itself, of past actions and of future states.
     """
     t, i = batch.steps(), batch.index(1, batch.T)[:, None]
 
@@ -278,7 +278,7 @@ def parse(task):
 
 
 def rows_of(task, B):
-    """{name: the rows of a batch of B sequences, a slice, that have this task of a mixture}.
+    """{name: slice}, which rows of a batch of B sequences have which task of a mixture.
 
     Raises ValueError if there are too few sequences for one of the tasks.
     """
@@ -338,7 +338,7 @@ def expand(mask, factors):
 
 
 def hide_factors(see, predict, factors, probability, generator):
-    """Hide each visible factor of each token with a probability of its own, and ask for it.
+    """Hide each visible factor of each token by itself, with this probability, and ask for it.
 
     Returns see and predict per factor, {factor: (B, T)}. Returns are hidden but never asked for.
     """
@@ -356,7 +356,7 @@ def hide_factors(see, predict, factors, probability, generator):
 def known_only(mask, values, factors):
     """A mask without padding and what the data do not know: nobody sees it, and it never counts.
 
-    values: of data.Windows, which says so where there is any; else the mask is returned as is.
+    values: of data.Windows, with "NAME/known" if there is any; without, it is returned as it is.
     """
     if not any(f"{f.name}/known" in values for f in factors):
         return mask

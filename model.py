@@ -76,7 +76,7 @@ ALLOWED = {
 
 
 class Dropout(nn.Module):
-    """nn.Dropout, by a random byte an entry on a CPU (p is rounded to 1/256): 10% off a step."""
+    """As nn.Dropout; on a CPU a random byte decides on an entry (p in 256ths): 10% off a step."""
 
     by_bytes = True
 
@@ -113,14 +113,14 @@ class Attention(nn.Module):
         nh, hs = self.n_head, d // self.n_head
         whole = mask is None and rows is None
         if whole and T * T * hs < 400 and B % 2 == 0 and x.device.type == "cpu":
-            # Matrices of less than 400 products PyTorch multiplies by plain loops. So this calls
-            # itself, with two sequences side by side, each blind to the other: 16% off a step of
-            # Maze2D (T=5, 16 heads).
+            # PyTorch multiplies matrices by plain loops where that takes fewer than 400 products.
+            # So this calls itself with two sequences side by side, each blind to the other: 16% off
+            # a step of Maze2D (T=5, 16 heads).
             sequence = torch.arange(2 * T) // T  # 0 or 1, (2 T,)
             own = (sequence == sequence[:, None])[None]  # (1, 2 T, 2 T)
             return self(x.reshape(B // 2, 2 * T, d), own).view(B, T, d)
         qkv = self.qkv(x).view(B, T, 3, nh, hs)
-        # Each (B * nh, T, hs), and by itself: its gradient is copied once, not three times (7%).
+        # Three (B * nh, T, hs), reshaped one by one: gradients are copied once, not three times (7%).
         q, k, v = (part.transpose(1, 2).reshape(B * nh, T, hs) for part in qkv.unbind(2))
         if rows is not None:
             q = gather(q, rows.repeat_interleave(nh, dim=0))  # (B * nh, n, hs)
@@ -139,8 +139,8 @@ def attend(q, k, v, mask, dropout):
     if T >= 64 and (p == 0 or k.device.type != "cpu"):
         mask = None if mask is None else mask[None]
         return F.scaled_dot_product_attention(q[None], k[None], v[None], mask, p)[0]
-    # Few tokens: written out, on a CPU this takes 12% off a step. Keys come before queries, and for
-    # very few of them first of all, because softmax is slow there along a short last axis.
+    # Few tokens: written out, which on a CPU takes 12% off a step. Softmax is slow there along a
+    # short last axis: so keys stand before queries, and where they are very few, before heads too.
     scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (heads, T, n)
     if mask is not None:
         scores = scores.masked_fill(~mask.transpose(1, 2), -math.inf)
@@ -201,7 +201,7 @@ class Units(nn.Module):
 
 
 class Features(nn.Module):
-    """Some factors of a timestep as numbers, of which nothing hidden is left. It has no weights."""
+    """Some factors of a timestep as numbers, with no trace of what is hidden. It has no weights."""
 
     def __init__(self, factors, config):
         super().__init__()
@@ -237,8 +237,8 @@ class Features(nn.Module):
         """A continuous factor without units, (B, T, k); of states, with their Fourier features.
 
         Neighbouring positions of a trajectory differ by 1% of their range: sine and cosine at the
-        frequencies 1, 2, 4, ... make that visible. Those of a return would only tell training
-        episodes apart, and another return could not be asked for.
+        frequencies 1, 2, 4, ... make that visible. Returns have none: by these a model would know
+        each training episode by heart, and not what to do with a return that it never saw.
         """
         x = (value - self.units(f, "mean")) / self.units(f, "std")
         if f.group != "STATE":
@@ -296,8 +296,8 @@ class Transformer(nn.Module):
         """{factor: (B, T, classes or k)}, or (B, 1, ...) with `at`.
 
         values: {factor: (B, T) or (B, T, k)}; see: (B, T, 3) or {factor: (B, T)}.
-        at: (B,) the one timestep that is wanted of each sequence: of it alone is the last block
-        computed. That halves a step of behaviour cloning, and a rollout.
+        at: (B,) the one timestep that is wanted of each sequence: the last block is computed for it
+        alone. That halves a step of behaviour cloning, and a rollout.
         Raises ValueError if the window is longer than the context.
         """
         see = expand(see, self.factors)
@@ -458,7 +458,7 @@ def loss(network, outputs, values, shares, at=None, weights=None):
     """
     safe, parts = dict(values), {}
     for f in network.predicted:
-        # What is not predicted may hold anything, also NaN, of which even a zeroed gradient is NaN.
+        # What is not predicted may hold anything, even NaN, which times a gradient of 0 is NaN.
         wanted = shares[f.name] > 0 if f.kind == "categorical" else (shares[f.name] > 0)[..., None]
         safe[f.name] = torch.where(wanted, values[f.name], 0)
     for name, entries in entry_losses(network, outputs, safe, at).items():

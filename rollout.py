@@ -54,7 +54,7 @@ out = ""  # the file to write the results to; empty: rollouts.json in out_dir
 
 MODES = [f"{asked}{seen}" for asked in ("bc", "rc", "rc_all", "best", "plan", "goal", "waypoint")
          for seen in ("", "_states")]  # fmt: skip
-AHEAD = ("goal", "waypoint")  # what is shown of the future there is a condition
+AHEAD = ("goal", "waypoint")  # they show states of the future, which is a condition for play()
 # Returns of D4RL's random policies and experts, which score 0 and 100 (Fu et al. 2020).
 D4RL = {"Hopper": (-20.27, 3234.3), "HalfCheetah": (-280.18, 12135.0), "Walker2d": (1.63, 4592.3)}
 SELECTION_SEED = 2_000_000  # of the episodes by which checkpoints are chosen during training

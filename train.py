@@ -43,8 +43,8 @@ eval_interval = 500  # steps between evaluations, each with a checkpoint and a r
 eval_tasks = ""  # e.g. "past,future"; empty: the paper's eight and the trained ones
 eval_sequences = 1000  # validation sequences for each task
 eval_rollouts = 0  # episodes to play at each evaluation (needed by keep_best="return")
-eval_modes = "bc,bc_states"  # how to play them: rollout.MODES; of returns="with_state" rc_all
-keep_best = "loss"  # lowest over best_tasks; highest "return" or "return_sum" of modes; or "none"
+eval_modes = "bc,bc_states"  # how to play them: rollout.MODES (returns="with_state" needs rc_all)
+keep_best = "loss"  # the lowest; or the highest "return" of a mode, "return_sum" of all; or "none"
 best_tasks = ""  # tasks whose summed validation loss chooses; empty: the trained ones
 wandb_log = False  # log to Weights & Biases as well (pip install wandb)
 wandb_project = "unimask"
@@ -76,7 +76,7 @@ positions = "sinusoidal"  # or "learned", or "timestep": learned, counted from t
 max_timestep = 1000  # timesteps that positions="timestep" can tell apart
 norm = "pre"  # layer norm before each part of a block, or "post": after it, as published
 embedding = "relu"  # tokens are rectified and scaled, or have a layer "norm", as in Decision-GPT
-init_range = 0.0  # input and output layers start within it (published: 0.1); 0: as PyTorch does
+init_range = 0.0  # first and last layers start in +- this (published: 0.1); 0: as PyTorch does
 fourier_features = 0  # frequencies of sine and cosine inputs, for continuous states
 differences = False  # changes of continuous states since the timestep before, as inputs
 tanh_actions = False  # squash continuous actions into [-1, 1]
@@ -96,7 +96,7 @@ seed = 0
 device = "cpu"  # or "cuda"
 dtype = "float32"  # or "bfloat16": autocast
 compile = False
-threads = 1  # CPU threads (0: torch's choice); a second gains a fifth, and changes the last bits
+threads = 1  # CPU threads (0: torch's choice); two are a fifth faster, and change the last bits
 # --------------------------------------------------------------------------------------------------
 config = configurator.apply(globals())
 
@@ -195,7 +195,7 @@ def reseed(it):
 
 
 def get_batch(it):
-    """The batch of a step, which reseed() has been called for.
+    """The batch of a step. Call reseed() before it.
 
     Returns {factor: (B, T) or (B, T, k)}, see and predict, both (B, T, 3) or {factor: (B, T)}.
     """
@@ -336,7 +336,7 @@ if __name__ == "__main__":  # train_seeds.py and bench.py take all above, and st
     if init_from != "resume" and rank == 0:
         checkpoint.begin(out_dir, overwrite)
 
-    # Ctrl-C and the like: the loop ends after the step it is in. Of several processes the writer's.
+    # Ctrl-C and the like end the loop after the step it is in; of several processes only rank 0's.
     stop = configurator.stops(heed=rank == 0)
     quiet = rank > 0 or not sys.stderr.isatty()
     steps = range(first_iter, max_iters + 1)

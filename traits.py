@@ -34,7 +34,7 @@ def of(name, T=10):
     shows_answer = bool((see & predict).any())
     asked = predict.any(-1)  # (B, T)
     # A task looks ahead if a state is seen after the last action that it asks for, or an action
-    # with it or after it. What it shows along with its own answers is hidden by the causal mask.
+    # with it or after it. If it shows its own answers, a causal mask hides all that comes later.
     t = torch.arange(T)
     last = torch.where(asked, t, -1).amax(1, keepdim=True)  # (B, 1)
     ahead = (see[..., STATE] & (t > last)) | (see[..., ACTION] & (t >= last))
