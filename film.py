@@ -85,7 +85,7 @@ def draw_maze2d(ax, film, i, stage):
 
 def main():
     configurator.check(globals(), {"episodes": (1, 100), "mode": rollout.MODES})
-    target, *others = rollout.parse_targets(target_return).values()
+    target, *others = rollout.parse_targets(target_return)
     if others or not out.endswith(".gif"):
         raise ValueError(
             f"one target_return, and a name that ends in .gif: not {target_return}, {out}"

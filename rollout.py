@@ -214,16 +214,15 @@ def target_returns(env, train, factor=1.2):
 
 
 def parse_targets(text):
-    """{part: (factor, None) or (None, number)} of "2,4" or "x0.8". Raises ValueError."""
-    found = {}
-    for part in str(text).split(","):
+    """["2", "x0.8"] of "2, x0.8". Raises ValueError for what is neither a number nor a factor."""
+    found = [part.strip() for part in text.split(",")]
+    for part in found:
         try:
-            number = float(part.strip().removeprefix("x"))
+            number = float(part.removeprefix("x"))
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
             raise ValueError(f"target_return={text!r} is not like 2 or x0.8, or several: 2,4,6")
-        found[part.strip()] = (number, None) if "x" in part else (None, number)
     return found
 
 
@@ -256,15 +255,15 @@ def arrivals(values, condition, states):
     return measures
 
 
-def begin(network, dataset, train, episodes, seed, mode, target=(1.2, None), env_id=None,
+def begin(network, dataset, train, episodes, seed, mode, target="x1.2", env_id=None,
           sampled=True, demos=None, render=False):  # fmt: skip
     """Fresh episodes to play in a mode, and what play() needs for it: (environment, arguments).
 
-    train: Trajectories, for target_returns(). target: one of parse_targets(). env_id: a Gymnasium
-    environment to play in, by default the world that the data set names; render: it may be asked
-    for pictures. demos: Trajectories, whose starts and states ahead the modes goal and waypoint
-    take. sampled: draw classes from the model's probabilities; numbers are always its means.
-    Raises ValueError for a mode that the environment cannot play.
+    train: Trajectories, for target_returns(). target: "2", or "x0.8" times what was earned.
+    env_id: a Gymnasium environment to play in, by default the world that the data set names;
+    render: it may be asked for pictures. demos: Trajectories, whose starts and states ahead the
+    modes goal and waypoint take. sampled: draw classes from the model's probabilities; numbers are
+    always its means. Raises ValueError for a mode that the environment cannot play.
     """
     states, action = ([f for f in network.factors if f.group == g] for g in ("STATE", "ACTION"))
     ahead, game = mode.startswith(AHEAD), {"mode": mode}
@@ -278,16 +277,16 @@ def begin(network, dataset, train, episodes, seed, mode, target=(1.2, None), env
     if ahead:
         env.start_at({f.name: demos.values[f.name][:, 0] for f in states})
     if mode.startswith("rc"):
-        factor, number = target
-        fixed = factor is None
-        game["targets"] = np.full(env.n, number) if fixed else target_returns(env, train, factor)
+        number = float(target.removeprefix("x"))
+        fixed = not target.startswith("x")
+        game["targets"] = np.full(env.n, number) if fixed else target_returns(env, train, number)
         env.encode_return(game["targets"], 0)  # refused if the model knows no such return
     if (action[0].kind == "categorical" and sampled) or mode.startswith("plan"):
         game["generator"] = torch.Generator().manual_seed(seed)
     return env, game
 
 
-def measure(network, dataset, train, episodes, seed, modes=("bc",), target=(1.2, None),
+def measure(network, dataset, train, episodes, seed, modes=("bc",), target="x1.2",
             env_id=None, sampled=True, demos=None, **options):  # fmt: skip
     """{mode: {measure: {mean, sem}}} on the same fresh episodes: the return and the world's own.
 
@@ -310,14 +309,14 @@ def measure(network, dataset, train, episodes, seed, modes=("bc",), target=(1.2,
 
 
 def measured(network, dataset, game, modes, targets, **options):
-    """(label, measure()) of each mode; of those that ask for a return, for each of parse_targets().
+    """(label, measure()) of each mode; of those that ask for a return, for each target.
 
     game: (train, episodes, seed), as measure() takes them, and the options.
     """
     for mode in modes:
         several = mode.startswith("rc") and len(targets) > 1
-        for text, target in list(targets.items())[: None if several else 1]:
-            label = f"{mode}, asked for {text}" if several else mode
+        for target in targets if several else targets[:1]:
+            label = f"{mode}, asked for {target}" if several else mode
             yield label, measure(network, dataset, *game, [mode], target, **options)[mode]
 
 
@@ -378,8 +377,7 @@ def main():
         options["demos"] = worlds.evaluation_set(*source, "test")
     game = train, episodes, ROLLOUT_SEED
     for mode in asked:  # what cannot be played is refused before minutes have passed
-        first = next(iter(targets.values()))
-        begin(network, dataset, train, 1, 0, mode, first, env, demos=options.get("demos"))
+        begin(network, dataset, train, 1, 0, mode, targets[0], env, demos=options.get("demos"))
     played = {}
     for label, row in measured(network, dataset, game, asked, targets, **options):
         played[label] = row | score(row["return"], env, ref_min, ref_max)

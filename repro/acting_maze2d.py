@@ -57,10 +57,10 @@ def obeyed(network, dataset, train):
     found = {}
     for shown, mode in SHOWN.items():
         found[shown] = {}
-        for text, target in rollout.parse_targets(f"x{asked.replace(',', ',x')}").items():
+        for target in rollout.parse_targets(f"x{asked.replace(',', ',x')}"):
             game = train, episodes, rollout.ROLLOUT_SEED, [mode], target
             row = rollout.measure(network, dataset, *game)[mode]
-            found[shown][text.removeprefix("x")] = row["return"]["mean"]
+            found[shown][target.removeprefix("x")] = row["return"]["mean"]
     return found
 
 

@@ -327,18 +327,15 @@ def test_who_predicts_no_returns_cannot_be_asked_for_its_best(mode, factors):
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("2", {"2": (None, 2.0)}),
-        ("-1.5", {"-1.5": (None, -1.5)}),
-        ("0", {"0": (None, 0.0)}),
-        ("x0.8", {"x0.8": (0.8, None)}),
-        ("x0", {"x0": (0.0, None)}),
-        ("2,4", {"2": (None, 2.0), "4": (None, 4.0)}),
-        ("x1.2, 1e1", {"x1.2": (1.2, None), "1e1": (None, 10.0)}),
+        ("2", ["2"]),
+        ("-1.5", ["-1.5"]),
+        ("x0", ["x0"]),
+        ("2,4", ["2", "4"]),
+        ("x1.2, 1e1", ["x1.2", "1e1"]),
     ],
 )
 def test_targets_are_numbers_and_factors(text, expected):
     assert rollout.parse_targets(text) == expected
-    assert list(rollout.parse_targets(text)) == list(expected), "in the order given"
 
 
 WRONG = ["", " ", ",", "2,", "2,,4", "x", "xx", "xx2", "2x", "x2x", "two", "None"]
@@ -370,7 +367,7 @@ def test_a_factor_makes_targets_of_what_the_nearest_start_earned(factor, expecte
     np.testing.assert_allclose(rollout.target_returns(env, None, factor), expected[::-1])
 
 
-@pytest.mark.parametrize("target, earned", [((None, 1.0), 1), ((None, 2.0), 2), ((0.0, None), 0)])
+@pytest.mark.parametrize("target, earned", [("1", 1), ("2", 2), ("x0", 0)])
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("mode", ["rc", "rc_all"])
 def test_a_perfect_model_earns_in_every_episode_what_it_is_asked_for(mode, target, earned, sampled):
