@@ -11,7 +11,7 @@ be faster. The two take turns, so that a busy machine hits both.
 Before this: train.py, evaluate.py and rollout.py.
 """
 
-import configurator  # first of all: Ctrl-C is one line from there on
+import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
 import contextlib
 import io

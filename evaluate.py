@@ -8,7 +8,7 @@ masks are spread evenly over the timesteps, and drawn with a seed of their own: 
 the same questions. Read next: rollout.py, which lets a model act; sample.py, which asks it.
 """
 
-import configurator  # first of all: Ctrl-C is one line from there on
+import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
 import math
 import os

@@ -7,7 +7,7 @@ It draws DoorKey, Maze2D, and any Gymnasium environment that renders. Actions ar
 ones. Before this: rollout.py, which has the modes, and plot.py.
 """
 
-import configurator  # first of all: Ctrl-C is one line from there on
+import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
 import matplotlib.pyplot as plt
 import numpy as np

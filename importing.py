@@ -9,7 +9,7 @@ HDF5 needs `pip install h5py`, Minari `pip install minari h5py`.
 Read next: config/locomotion.py, which trains on such a file. Before this: data.py.
 """
 
-import configurator  # first of all: Ctrl-C is one line from there on
+import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
 import math
 import os

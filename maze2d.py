@@ -16,7 +16,7 @@ i + 0.3.
 Read next: rollout.py, which lets a model drive. Before this: data.py.
 """
 
-import configurator  # first of all: Ctrl-C is one line from there on
+import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
 import functools
 import os

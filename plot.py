@@ -8,7 +8,7 @@ grey says as much. A new world is drawn by one function here, and a line in answ
 Before this: sample.py.
 """
 
-import configurator  # first of all: Ctrl-C is one line from there on
+import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
 import csv
 import math

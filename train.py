@@ -11,7 +11,7 @@ say. Into out_dir go ckpt.pt (to resume), best.pt (the best by `keep_best`), con
 (a row for each evaluation). Read next: data.py, evaluate.py.
 """
 
-import configurator  # first of all: Ctrl-C is one line from there on
+import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
 import copy
 import math
@@ -312,7 +312,7 @@ def check_finite(it, *numbers):
 
 
 def save(it, with_best):
-    """Write the checkpoint of this moment; several processes have one who writes."""
+    """Write the checkpoint of this moment; of several processes rank 0 does."""
     if rank > 0:
         return
     plain = checkpoint.to_plain(evaluated) | {"config": config, "iter": it, "data": fingerprint}

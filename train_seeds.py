@@ -13,7 +13,7 @@ the entries that dropout drops are others. All settings but `seeds` are those of
 {seed} in one of them stands for the number. Before this: train.py.
 """
 
-import configurator  # first of all: Ctrl-C is one line from there on
+import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
 import contextlib
 import importlib.util

@@ -8,7 +8,7 @@ be an environment as well: n episodes in lockstep, with the attributes and metho
 Read next: evaluate.py, rollout.py. Before this: doorkey.py, maze2d.py, data.py.
 """
 
-import configurator  # first of all: Ctrl-C is one line from there on
+import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
 import functools
 import math
