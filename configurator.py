@@ -149,8 +149,7 @@ def processes():
         if not text.isdecimal():
             raise ValueError(f"the environment has {name}={text!r}, not a whole number")
         numbers[name] = int(text)
-    check(numbers, {"WORLD_SIZE": (1, float("inf"))})
-    check(numbers, {"RANK": (0, numbers["WORLD_SIZE"])})
+    check(numbers, {"WORLD_SIZE": (1, float("inf")), "RANK": (0, numbers["WORLD_SIZE"])})
     return numbers["RANK"], numbers["WORLD_SIZE"]
 
 

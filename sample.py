@@ -10,7 +10,7 @@ the probabilities met on the way is the likelihood of the whole, by the chain ru
 would find the same in every order. Before this: masks.py, model.py. Read next: plot.py.
 """
 
-import configurator  # first of all: Ctrl-C is one line from there on
+import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
 import contextlib
 import difflib
@@ -235,7 +235,7 @@ def parse(text, factors, T, with_values=False):
     while text.strip() and position <= len(text):
         item, part = ITEM[with_values].match(text, position), None  # part: the one being read
         try:
-            if missing := [PARTS[name] for name, text in item.groupdict().items() if text is None]:
+            if missing := [PARTS[name] for name, x in item.groupdict().items() if x is None]:
                 raise ValueError(f"expected {missing[0]}")
             part = "name"
             names, value = known.get(item["name"]), None
