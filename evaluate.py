@@ -170,7 +170,7 @@ def table(results):
 
 
 def show(x):
-    return "-" if x is None or math.isnan(x) else f"{x:.3f}"
+    return "-" if x is None else f"{x:.3f}"
 
 
 def main():
