@@ -40,12 +40,20 @@ def settings(config, world_size=1):
     for name, row in ("batch_size", step), ("eval_sequences", 80), ("eval_rollouts", 80):
         configurator.check_memory(config[name] * row, f"{name}={config[name]}")
     traits.check(s.model_type, s.task, s.context)
-    for name in masks.parse(s.task):  # refused if the context is too short for one of them
+    shares, returns_asked = masks.parse(s.task), False
+    if s.by_turns and max(shares.values()) - min(shares.values()) > 1e-9:
+        raise ValueError(f"by_turns=True gives all tasks the same share, and not {s.task!r}")
+    if not s.by_turns:
+        masks.rows_of(s.task, s.batch_size)  # refused if they are too few for one of them
+    for name in shares:  # refused if the context is too short for one of them
         see, predict = masks.draw(name, 100, s.context, torch.Generator(), returns=s.returns)
+        returns_asked |= bool(predict[..., masks.RETURN].any())
         if not s.return_weight and not predict[..., : masks.RETURN].any():
             raise ValueError(f"the task {name!r} asks for returns: give them a return_weight")
         if s.model_type != "dt" and (see & predict).any():
             raise ValueError(f"returns={s.returns!r} shows what the task {name!r} asks for")
+    if s.return_weight and not returns_asked and s.init_from == "scratch":
+        raise ValueError(f"return_weight={s.return_weight}: {s.task!r} asks for no return")
     if not s.out_dir:
         raise ValueError("out_dir is empty: it names the folder to write to")
     if s.keep_best.startswith("return") and not s.eval_rollouts:

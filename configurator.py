@@ -237,7 +237,7 @@ def one_line_errors():
         raw, kind = Outlet(sys.stdout.fileno(), "w", closefd=False), sys.stdout
         like = {"encoding": kind.encoding, "errors": "backslashreplace"}
         like |= {"line_buffering": kind.line_buffering, "write_through": kind.write_through}
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), **like)
+        sys.stdout = io.TextIOWrapper(raw if kind.write_through else io.BufferedWriter(raw), **like)
 
 
 class Outlet(io.FileIO):

@@ -6,16 +6,18 @@
 A small behaviour-cloning model and a small forward-dynamics model, trained on the same few
 demonstrations, are together a simulator. A masked model that is trained on its dreams learns what
 it alone would need many more demonstrations for: that a trajectory goes forward, each state from
-the one before. Nothing of the world itself enters a dream. It starts where a demonstration starts;
-the policy draws each action given all before it, the dynamics draw the next state given this state
-and action. At the end a third model says, from the last timestep to the first, what return was to
-come: given a state, its action and the return after it. Read next: repro/dream.sh. Before this: rollout.py.
+the one before. Nothing of the world itself enters a dream. It starts where a demonstration starts,
+and is as long as the longest. The policy draws each action given all before it, the dynamics draw
+the next state given this state and action. At the end a third model says, from the last timestep to
+the first, what return was to come: given a state, its action and the return after it. Read next:
+repro/dream.sh. Before this: rollout.py.
 """
 
 import configurator
 
 import math
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -130,7 +132,10 @@ def main():
         "returns": load(returns, "RETURN", train, source),
     }
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randint(len(train), (n,), generator=generator)
+    states = [f.name for f in train.factors if f.group == "STATE"]
+    known = np.all([train.valid(name)[:, 0] for name in states], axis=0)  # (N,)
+    rows = torch.as_tensor(known).nonzero()[:, 0]
+    rows = rows[torch.randint(len(rows), (n,), generator=generator)]
     starts = {name: x[rows, 0] for name, x in train.tensors().items()}
     values = dream(networks, starts, int(train.lengths.max()), generator)
     arrays = {name: x.numpy() for name, x in values.items()}

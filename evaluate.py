@@ -96,6 +96,9 @@ def limits(trajectories, asked, model_type="unimask"):
         rows = trajectories[np.arange(len(see)) % len(trajectories)]
         returns = bool(predict[..., masks.RETURN].any())
         nats = {} if unknown else world.surprisal(rows, see, returns)
+        for name, mask in masks.expand(predict, rows.factors).items():
+            if name in nats and np.isinf(nats[name][mask.numpy()]).any():
+                raise ValueError(f"some trajectory cannot happen in the world {trajectories.world}")
         found[task] = {name: torch.as_tensor(x) for name, x in nats.items()} or None
     return found
 

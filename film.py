@@ -92,7 +92,7 @@ def main():
         )
     files.check_writable(out)
     network, trained = checkpoint.load(out_dir), checkpoint.settings(out_dir)
-    rollout.check_modes([mode], network.config)
+    checkpoint.check_unchanged(out_dir, trained)
     source = worlds.source_of(trained)
     train, tests = worlds.train_and_validation(*source)[0], worlds.evaluation_set(*source, "test")
     world = train.world or source[0]  # a file may be of a world, too

@@ -162,7 +162,8 @@ def posterior(folder):
     one = tests[[trajectory]]
     traits.check(network.config.model_type, task, doorkey.LENGTH)
     see, _ = masks.draw(task, 1, doorkey.LENGTH, torch.Generator())
-    exact, outputs = bayes.posterior(one, see), evaluate.answer(network, one.tensors(), see)
+    window = one.tensors() | {"timestep": torch.arange(doorkey.LENGTH)[None]}
+    exact, outputs = bayes.posterior(one, see), evaluate.answer(network, window, see)
     if any(f.group == "STATE" for f in network.predicted):
         del exact["action"]  # states only; of Decision-GPT there are but actions
     sources = {"exact": exact, "model": {name: y.softmax(dim=-1) for name, y in outputs.items()}}

@@ -265,6 +265,7 @@ def begin(network, dataset, train, episodes, seed, mode, target="x1.2", env_id=N
     modes goal and waypoint take. sampled: draw classes from the model's probabilities; numbers are
     always its means. Raises ValueError for a mode that the environment cannot play.
     """
+    check_mode(network, mode)
     states, action = ([f for f in network.factors if f.group == g] for g in ("STATE", "ACTION"))
     ahead, game = mode.startswith(AHEAD), {"mode": mode}
     if ahead:
@@ -347,14 +348,18 @@ def parse_modes(text):
     return found
 
 
-def check_modes(modes, config):
-    """Raise ValueError for a mode that a model cannot play, by its ModelConfig."""
-    for mode in modes:
-        asking = mode.removesuffix("_states")
-        if asking in ("best", "plan") and (config.model_type == "dt" or not config.return_weight):
-            raise ValueError(f"mode {mode}: this model does not predict returns (return_weight)")
-        if asking in AHEAD and (config.model_type == "dt" or config.context < 2):
-            raise ValueError(f"mode {mode}: this model does not look ahead")
+def check_mode(network, mode):
+    """Raise ValueError for a mode that a model cannot play."""
+    asking, config = mode.removesuffix("_states"), network.config
+    predicted = {f.group: f.kind for f in network.predicted}
+    if asking in ("best", "plan") and "RETURN" not in predicted:
+        raise ValueError(f"mode {mode}: this model does not predict returns (return_weight)")
+    uncertain = {"best": "RETURN", "plan": "ACTION"}.get(asking)
+    if predicted.get(uncertain) == "continuous" and config.head != "gaussian":
+        why = f"mode {mode} needs to know how likely each {uncertain.lower()} is"
+        raise ValueError(f"{why}: train --head=gaussian")
+    if asking in AHEAD and (config.model_type == "dt" or config.context < 2):
+        raise ValueError(f"mode {mode}: this model does not look ahead")
 
 
 def main():
@@ -364,17 +369,19 @@ def main():
     score({"mean": 0.0, "sem": None}, env, ref_min, ref_max)  # refused before anything is played
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
-    check_modes(asked, network.config)
     path = out or os.path.join(out_dir, "rollouts.json")
     files.check_writable(path)
     source = worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
+    checkpoint.check_unchanged(out_dir, trained)
     dataset = train.world or source[0]  # a file may be of a world, too
     copies = episodes * (candidates if {"plan", "plan_states"} & set(asked) else 1)
     worlds.check_count(copies, train, f"episodes={episodes} with candidates={candidates}")
     options = dict(env_id=env, sampled=sampled, quantile=quantile, candidates=candidates)
     if any(mode.startswith(AHEAD) for mode in asked):
         options["demos"] = worlds.evaluation_set(*source, "test")
+        if (there := len(options["demos"])) < episodes:
+            print(f"goal and waypoint: {there} episodes, one for each test trajectory")
     game = train, episodes, ROLLOUT_SEED
     for mode in asked:  # what cannot be played is refused before minutes have passed
         begin(network, dataset, train, 1, 0, mode, targets[0], env, demos=options.get("demos"))

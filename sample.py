@@ -313,6 +313,10 @@ def main():
     generator = torch.Generator().manual_seed(seed)
     asked = query(window, network.factors, see, predict, task, given, generator, network.predicted)
     check(network, asked, order)
+    named = parse(see, network.factors, network.config.context)
+    unknown = [f"{name}[{t}]" for name, t in named if not asked.see[name][0, t]]
+    if unknown:
+        print(f"not seen, since the data do not know it: {', '.join(unknown)}")
     answers = {"model": marginals(network, asked.values, asked.see)}
     if exact:
         answers["exact"] = exact_posterior(facts, held_out, asked)

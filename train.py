@@ -112,7 +112,6 @@ if start:  # it decides what shape the model has
 shape = {name: config[name] for name in model.ModelConfig.__dataclass_fields__}
 model_config = model.ModelConfig(**shape)  # refused if it cannot work
 checks.settings(config, world_size)
-rollout.check_modes(rollout.parse_modes(eval_modes), model_config)
 if init_from != "resume":
     checkpoint.claim(out_dir, overwrite, init_from)
 else:
@@ -140,13 +139,11 @@ if device_type == "cuda":  # of that GPU alone, which is much faster
 autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == "bfloat16")
 
 # ---- set-up: data and model ----------------------------------------------------------------------
-train, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
-if dreams:
-    train = data.Trajectories.load(dreams)  # with the statistics of the demonstrations
+demonstrations, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
+train = data.Trajectories.load(dreams) if dreams else demonstrations
+if train.factors != demonstrations.factors:  # the statistics in them, too
+    raise ValueError(f"{dreams} holds no dreams of {dataset}: dream.py makes them")
 fingerprint = worlds.fingerprint(dreams or dataset, train, validation)
-playground = train.world or dataset  # a file may be of a world, too
-if eval_rollouts:
-    worlds.environment(playground, 1, 0)  # refused if there is none
 windows = data.Windows(train, context, device)
 if start is None:
     network = model.build(model_config, train.factors)
@@ -156,7 +153,11 @@ else:
     raw = start.get("raw_weights") if init_from == "resume" else None
     network = checkpoint.from_plain(start | {"weights": raw or start.get("weights")})
 checks.fit(network, train, dreams or dataset)
-checks.fit(network, validation, dreams or dataset)
+checks.fit(network, validation, dataset)
+playground = demonstrations.world or dataset  # a file may be of a world, too
+modes = rollout.parse_modes(eval_modes)
+for mode in modes if eval_rollouts else ():  # refused if it cannot be played
+    rollout.begin(network, playground, demonstrations, 1, 0, mode, demos=validation)
 network.to(device).train()
 factors = network.factors
 of_group = {"STATE": state_weight, "ACTION": action_weight, "RETURN": return_weight}
@@ -283,8 +284,8 @@ def evaluate_and_save(it):
         row |= {f"{name}_gap": r["gap"] for name, r in results.items() if r["gap"] is not None}
         score = -sum(row[name] for name in choosing) / len(choosing)
         if eval_rollouts:
-            game = eval_rollouts, rollout.SELECTION_SEED, rollout.parse_modes(eval_modes)
-            played = rollout.measure(evaluated, playground, train, *game, demos=validation)
+            game = demonstrations, eval_rollouts, rollout.SELECTION_SEED, modes
+            played = rollout.measure(evaluated, playground, *game, demos=validation)
             earned = {mode: measures["return"]["mean"] for mode, measures in played.items()}
             row |= {f"return_{mode}": x for mode, x in earned.items()}
             score = max(earned.values()) if keep_best == "return" else score

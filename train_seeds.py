@@ -241,6 +241,8 @@ def set_up_all(arguments):
     furthest = max((run.first_iter for run in runs), default=0)
     for run in runs:
         for it in range(run.first_iter, furthest):
+            if it % run.eval_interval == 0:
+                run.evaluate_and_save(it)
             run.loss_sum, run.loss_count = run.loss_sum + run.train_step(it), run.loss_count + 1
         run.first_iter = furthest
     return runs

@@ -17,6 +17,7 @@ ROWS= # one row is all there is
 
 N=${N:-500} SEEDS=${SEEDS:-0 1 2 3 4 5}
 ROW=dream WHERE=minigrid_$N STUDENT=
+if [ -n "${DREAMS:-}" ] && [ "${LARGE:-0}" = 1 ]; then echo "LARGE=1 says how many DREAMS: give one of the two" >&2; exit 1; fi
 if [ -n "${DREAMS:-}" ]; then
   ROW=dream_$DREAMS WHERE=dream_$N
 elif [ "${LARGE:-0}" = 1 ]; then

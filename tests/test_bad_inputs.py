@@ -61,6 +61,9 @@ SETTINGS = {  # command: words that its one line must hold
     "train.py --return_weight=-1": ["return_weight", "-1"],
     "train.py --return_weight=nan": ["return_weight"],
     "train.py --task=return_to_go": ["return_to_go", "return_weight"],
+    "train.py --return_weight=1": ["return_weight=1.0", "'random'"],
+    "train.py --task=all --batch_size=4": ["4", "'all'"],
+    "train.py --task=random+all --by_turns=True": ["by_turns", "'random+all'"],
     "train.py --task=random+return_backup": ["return_backup", "return_weight"],
     "train.py --model_type=dt --task=return_to_go --return_weight=1": ["dt", "return_to_go"],
     "train.py --learning_rate=inf": ["learning_rate"],
@@ -268,7 +271,7 @@ def place(run_warm, toy_data, tmp_path_factory):
     here = tmp_path_factory.mktemp("place")
     for name in ("toy.npz", "replaced.npz"):
         toy_data.save(str(here / name))
-    runs = {"run": "doorkey", "worth": "doorkey --return_weight=1"}
+    runs = {"run": "doorkey", "worth": "doorkey --task=random_return --return_weight=1"}
     runs |= {"nowhere": "toy.npz", "before": "replaced.npz"}
     runs["gpt"] = "doorkey --model_type=dt --task=dt_bc --eval_tasks=dt_bc"
     for name, dataset in runs.items():

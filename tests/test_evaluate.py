@@ -8,6 +8,7 @@ import torch
 from runs import FAMILIES, TINY, good, same
 
 import checkpoint
+import doorkey
 import evaluate
 import masks
 import traits
@@ -96,6 +97,16 @@ def test_windows_of_longer_trajectories_have_no_limit(train, measure):
     results, text = measure("short", "--sequences=20", "--tasks=past")
     assert results["past"]["limit"] is None and results["past"]["gap"] is None
     assert text.splitlines()[1].split()[2:4] == ["-", "-"]
+
+
+def test_what_cannot_happen_in_its_world_is_named_and_not_a_limit_of_infinity():
+    made = doorkey.make_dataset(20, seed=5)
+    asked = evaluate.questions(made, ["forward_dynamics"], 200, doorkey.LENGTH, seed=0)
+    assert evaluate.limits(made, asked)["forward_dynamics"]
+    made.values["agent_pos"][3, -1] = (made.values["agent_pos"][3, -2] + 10) % 16  # it leaps
+    asked = evaluate.questions(made, ["forward_dynamics"], 200, doorkey.LENGTH, seed=0)
+    with pytest.raises(ValueError, match="cannot happen in the world doorkey"):
+        evaluate.limits(made, asked)
 
 
 # ---- a file of one's own ---------------------------------------------------------------------------

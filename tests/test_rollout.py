@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import gymnasium
 import numpy as np
 import pytest
+import small
 import torch
 from runs import TINY, good
 
@@ -29,7 +30,8 @@ class Replay(torch.nn.Module):
 
     def __init__(self, trajectories, context, worth=None):
         super().__init__()
-        self.config, self.factors = SimpleNamespace(context=context), trajectories.factors
+        self.config = SimpleNamespace(context=context, model_type="unimask", head="mean")
+        self.factors = trajectories.factors
         self.predicted = [f for f in self.factors if f.group != "RETURN" or worth is not None]
         self.device_of = torch.nn.Parameter(torch.zeros(1))
         self.action = torch.as_tensor(trajectories.values["action"])
@@ -313,6 +315,19 @@ def test_a_mere_mean_cannot_be_asked_for_its_best():
         rollout.play(network, env, "best")
 
 
+@pytest.mark.parametrize("mode", ["best", "plan", "best_states", "plan_states"])
+def test_what_a_mere_mean_cannot_be_asked_for_is_refused_before_it_plays(mode):
+    """Its plans would be one and the same."""
+    factors, shape = Sure(4, None).factors, dict(return_weight=1.0, context=4, n_layer=1)
+    for head in ("mean", "median"):
+        network = small.build(shape | {"head": head}, factors)
+        with pytest.raises(ValueError, match=f"{mode}.*gaussian"):
+            rollout.begin(network, "", None, 3, 0, mode, env_id="Wide-v0")
+    network = small.build(shape | {"head": "gaussian"}, factors)
+    env, game = rollout.begin(network, "", None, 3, 0, mode, env_id="Wide-v0")
+    assert env.n == 3 and game["mode"] == mode
+
+
 @pytest.mark.parametrize("mode", ["best", "best_states"])
 @pytest.mark.parametrize("factors", [doorkey.factors(), doorkey.factors()[:3]])
 def test_who_predicts_no_returns_cannot_be_asked_for_its_best(mode, factors):
@@ -585,7 +600,9 @@ def test_actions_may_be_as_large_as_the_environment_allows(script, run_warm, tmp
 def trained(run_warm, tmp_path_factory):
     """A folder with a run that has learned to act, and has an answer to returns, if a bad one."""
     here = tmp_path_factory.mktemp("trained")
-    flags = "--out_dir=run --task=random_rc --return_weight=1 --max_iters=60 --learning_rate=1e-2"
+    flags = (
+        "--out_dir=run --task=random_return --return_weight=1 --max_iters=60 --learning_rate=1e-2"
+    )
     good(run_warm("train.py", *TINY, *flags.split(), cwd=here))
     return here
 

@@ -50,6 +50,10 @@ def runs(tmp_path_factory):
     own = renamed(demonstrations)
     own.save(str(here / "own.npz"))
     found["own"] = save_run(here / "own", here / "own.npz", own, head="gaussian")
+    found["late"] = save_run(here / "late", "doorkey", demonstrations, positions="timestep")
+    film = replace(own, values=own.values | {"move/known": np.arange(10) * np.ones((40, 1)) > 2})
+    film.save(str(here / "film.npz"))
+    found["film"] = save_run(here / "film", here / "film.npz", film)
     try:
         episodes = maze2d.make_dataset(20, seed=0, maze="umaze")
     except ValueError:
@@ -244,6 +248,18 @@ def test_mistakes_in_figures(command, tmp_path, text, flags, reason):
         (tmp_path / "log.csv").write_text(text)
     with pytest.raises(ValueError, match=reason):
         command(*flags, f"--out_dir={tmp_path}", script="plot.py")
+
+
+def test_a_posterior_of_a_model_that_counts_timesteps(runs, command):
+    assert "wrote" in command("--figure=posterior", f"--out_dir={runs['late']}", script="plot.py")
+
+
+def test_what_the_data_do_not_know_is_said_not_to_be_seen(runs, command):
+    line = f"--out_dir={runs['film']}", "--predict=move[6]", "--samples=0"
+    out = command(*line, "--see=agent_pos[0],move[1:5]")
+    assert "not seen, since the data do not know it: move[1], move[2]\n" in out
+    assert "not seen" not in command(*line, "--see=agent_pos[0],move[3]")
+    assert "not seen" not in command(*line, "--see=agent_pos[0]", "--given=move[1]=2")
 
 
 def test_only_doorkey_has_a_posterior(runs, command):

@@ -68,8 +68,8 @@ def test_seeds_that_were_stopped_go_on_to_where_they_would_have_been(run_warm, t
     assert stopped.returncode == 130 and "stopped at step 19 and saved" in stopped.stderr
     # a kill may come between two saves: this one is behind, and catches up
     alone = [*flags[:-1], "--seed=1", "--out_dir=cut_1", "--overwrite=True"]
-    early = run_warm("train.py", *alone, cwd=tmp_path, inside=lambda: interrupt_at_step(15))
-    assert early.returncode == 130 and saved(tmp_path / "cut_1")["iter"] == 15
+    early = run_warm("train.py", *alone, cwd=tmp_path, inside=lambda: interrupt_at_step(12))
+    assert early.returncode == 130 and saved(tmp_path / "cut_1")["iter"] == 12
     again = [*flags, "--out_dir=cut_{seed}", "--init_from=resume"]
     good(run_warm("train_seeds.py", *again, cwd=tmp_path))
     for seed in (0, 1):

@@ -331,8 +331,14 @@ def test_overwriting_leaves_nothing_of_the_other_run(train, run_warm, refused, f
         (out_dir / name).write_text("{}")
     before = snapshot(out_dir)
     line = [*TINY, "--out_dir=replaced", "--overwrite=True"]
-    refused(run_warm("train.py", *line, "--dataset=missing.npz", cwd=folder))
-    assert snapshot(out_dir) == before, "what is refused replaces nothing"
+    best = "--dataset=maze2d-umaze --context=5 --task=random_return --return_weight=1 --eval_rollouts=2"
+    for wrong in (
+        "--dataset=missing.npz",
+        "--task=all --batch_size=4",
+        f"{best} --eval_modes=best",
+    ):
+        refused(run_warm("train.py", *line, *wrong.split(), cwd=folder))
+        assert snapshot(out_dir) == before, "what is refused replaces nothing"
     train("replaced", "--overwrite=True", "--max_iters=3", "--seed=1", "--keep_best=none")
     assert files(out_dir) == LEFT - {"best.pt"}  # which evaluate.py would have taken for this one
     assert checkpoint.read(out_dir)["iter"] == 3 and checkpoint.read(out_dir)["config"]["seed"] == 1

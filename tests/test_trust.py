@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import select
 import shlex
 import shutil
 import signal
@@ -171,6 +172,17 @@ def test_a_run_and_its_evaluation_survive_a_reader_who_leaves(tmp_path):
         assert process.returncode == 0 and process.stderr == ""
     assert files(tmp_path / "run") == LEFT | {"eval.json"}
     assert saved(tmp_path / "run")["iter"] == 4
+
+
+def test_what_is_printed_is_there_at_once_if_python_is_told_so(tmp_path):
+    line = [sys.executable, ROOT / "train.py", *TINY, "--max_iters=1000000000"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    options = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE}
+    with subprocess.Popen(line, stderr=subprocess.DEVNULL, **options) as process:
+        try:
+            assert select.select([process.stdout], [], [], 60)[0], "nothing in a minute"
+        finally:
+            process.kill()
 
 
 def test_closed_streams_and_a_full_output_change_no_run(tmp_path):
