@@ -104,6 +104,14 @@ class Trajectories:
         L = self.values[self.factors[0].name].shape[1]
         return (np.arange(L) < self.lengths[:, None]) & self.values.get(f"{name}/known", True)
 
+    def with_known_starts(self):
+        """Those whose states are all known at the first timestep. Raises ValueError without any."""
+        states = [f.name for f in self.factors if f.group == "STATE"]
+        known = np.all([self.valid(name)[:, 0] for name in states], axis=0)  # (N,)
+        if not known.any():
+            raise ValueError("no trajectory has a known state at its first timestep")
+        return self if known.all() else self[known]
+
     def tensors(self, device="cpu"):
         """The values as tensors on `device`, without a copy on the CPU."""
         return {name: torch.as_tensor(x, device=device) for name, x in self.values.items()}

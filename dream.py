@@ -17,7 +17,6 @@ import configurator
 
 import math
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -132,11 +131,9 @@ def main():
         "returns": load(returns, "RETURN", train, source),
     }
     generator = torch.Generator().manual_seed(seed)
-    states = [f.name for f in train.factors if f.group == "STATE"]
-    known = np.all([train.valid(name)[:, 0] for name in states], axis=0)  # (N,)
-    rows = torch.as_tensor(known).nonzero()[:, 0]
-    rows = rows[torch.randint(len(rows), (n,), generator=generator)]
-    starts = {name: x[rows, 0] for name, x in train.tensors().items()}
+    begun = train.with_known_starts()
+    rows = torch.randint(len(begun), (n,), generator=generator)
+    starts = {name: x[rows, 0] for name, x in begun.tensors().items()}
     values = dream(networks, starts, int(train.lengths.max()), generator)
     arrays = {name: x.numpy() for name, x in values.items()}
     dreams = data.Trajectories(train.factors, arrays, train.world)

@@ -379,7 +379,8 @@ def test_a_factor_makes_targets_of_what_the_nearest_start_earned(factor, expecte
         dataset_features=lambda train: np.array([[4.0], [0.0], [1.0], [2.0], [3.0]]),
         dataset_returns=lambda train: np.array([20.0, -12.0, -6.0, 0.0, 10.0]),
     )
-    np.testing.assert_allclose(rollout.target_returns(env, None, factor), expected[::-1])
+    train = SimpleNamespace(with_known_starts=lambda: None)
+    np.testing.assert_allclose(rollout.target_returns(env, train, factor), expected[::-1])
 
 
 @pytest.mark.parametrize("target, earned", [("1", 1), ("2", 2), ("x0", 0)])

@@ -129,9 +129,11 @@ def test_a_target_counts_down_as_rewards_come_in():
 
 def test_targets_are_better_than_what_the_nearest_start_earned():
     env = GymEnv("Countdown-v0", 20, 3, FACTORS)
-    values = {f.name: np.zeros((5, 2, f.size), dtype=np.float32) for f in FACTORS}
-    values["observation"][:, 0, 0] = np.arange(1, 6)
-    values["return_to_go"][:, 0, 0] = [-12, -6, 0, 10, 20]
+    values = {f.name: np.zeros((7, 2, f.size), dtype=np.float32) for f in FACTORS}
+    values["observation"][:, 0, 0] = [3, 1, 2, 3, 4, 5, 5]
+    values["return_to_go"][:, 0, 0] = [99, -12, -6, 0, 10, 20, 99]
+    values["observation/known"] = np.ones((7, 2), dtype=bool)
+    values["observation/known"][[0, 6], 0] = False  # of these it cannot be said where they began
     starts = env.observe()["observation"][:, 0].astype(int)
     targets = rollout.target_returns(env, Trajectories(FACTORS, values))
     np.testing.assert_allclose(targets, np.array([-10, -5, 0, 12, 24])[starts - 1])
