@@ -106,7 +106,7 @@ def maze_claims():
         f"{pair(theirs('unimask_random', '10'))} after 360,000 steps",
         f"{pair(random)} after 8,000 steps; by the published recipe {pair(returns)} "
         f"after {paper['iters']['best']:,} of {paper['iters']['last']:,}, one seed",
-        "yes, by the published recipe" if min(returns) > 2.2 else "no",
+        "yes" if min(random + returns) > 2.2 else "no",
     )
 
 
