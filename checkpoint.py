@@ -221,6 +221,18 @@ def architecture(saved, config, given):
     return shape
 
 
+def check_start(saved, config):
+    """Raise ValueError if a run would be validated by what its start was trained on."""
+    before, world = saved.get("config"), worlds.WORLDS.get(config["dataset"])
+    if not world or not isinstance(before, dict) or before.get("fresh"):
+        return
+    same = all(before.get(name) == config[name] for name in ("dataset", "data_seed"))
+    theirs, ours = before.get("num_trajectories", 0), config["num_trajectories"]
+    if same and theirs > worlds.first_held_out(world, ours):
+        text = f"{config['init_from']} was trained on trajectories that validate this run"
+        raise ValueError(f"{text}: take num_trajectories={theirs}, or another data_seed")
+
+
 def check_resumable(saved, config):
     """Raise ValueError unless a run with these settings can go on from what it saved."""
     out_dir = config["out_dir"]

@@ -114,6 +114,7 @@ model_config = model.ModelConfig(**shape)  # refused if it cannot work
 checks.settings(config, world_size)
 if init_from != "resume":
     checkpoint.claim(out_dir, overwrite, init_from)
+    checkpoint.check_start(start or {}, config)  # is what validates new to it?
 else:
     checkpoint.check_resumable(start, config)
     config["init_from"] = start["config"].get("init_from")  # what is saved says where it began

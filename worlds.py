@@ -132,7 +132,7 @@ def train_and_validation(dataset, num_trajectories, seed):
     configurator.check(settings, {"num_trajectories": (0, math.inf), "data_seed": (0, TEST_SEED)})
     if dataset in WORLDS:
         world = WORLDS[dataset]
-        total = max(world.total, num_trajectories + world.validation)
+        total = first_held_out(world, num_trajectories) + world.validation
         everything, held_out = make(dataset, total, seed, "num_trajectories"), world.validation
         left = total - held_out
     else:
@@ -144,6 +144,11 @@ def train_and_validation(dataset, num_trajectories, seed):
         needed = num_trajectories or "at least 3, to have one of each"
         raise ValueError(f"{text} validation and test: not {needed}")
     return data.normalise(everything[: num_trajectories or left]), everything[-held_out:]
+
+
+def first_held_out(world, num_trajectories):
+    """The number of the first validation trajectory of a world, for so many to train on."""
+    return max(world.total - world.validation, num_trajectories)
 
 
 def evaluation_set(dataset, num_trajectories, data_seed, split):

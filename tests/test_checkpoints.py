@@ -1,13 +1,16 @@
 """Checkpoints: a model comes back as it was saved; what is none of ours is refused, unopened."""
 
+import itertools
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from small import CONFIGS, FAMILIES, all_seen, build, identical, name_of, windows
 
 import checkpoint
+import worlds
 
 
 def saved(folder, config, factors, name="best.pt", seed=0):
@@ -217,3 +220,24 @@ def test_weights_that_are_not_finite_are_refused(doorkey_data, tmp_path):
     network.embedding[0].weight.data[0, 0] = torch.nan
     checkpoint.save(tmp_path / "best.pt", checkpoint.to_plain(network))
     one_sentence(tmp_path, "not finite")
+
+
+def test_no_run_is_validated_by_what_its_start_was_trained_on():
+    run = {"dataset": "doorkey", "data_seed": 0, "init_from": "finetune:there"}
+    refused = []
+    for theirs, ours in itertools.product((500, 1000, 1500), repeat=2):
+        trained, _ = worlds.train_and_validation("doorkey", theirs, 0)
+        _, validation = worlds.train_and_validation("doorkey", ours, 0)
+        both = ([row.tobytes() for row in np.hstack(list(part.values.values()))]
+                for part in (trained, validation))  # fmt: skip
+        known, asked = set(next(both)), next(both)
+        seen = sum(row in known for row in asked) / len(asked)  # some by chance: starts are few
+        start = {"config": run | {"num_trajectories": theirs}}
+        try:
+            checkpoint.check_start(start, run | {"num_trajectories": ours})
+            assert seen < 0.2
+        except ValueError as error:
+            assert seen > 0.4 and "there was trained on" in str(error)
+            refused.append((theirs, ours))
+        checkpoint.check_start(start, run | {"num_trajectories": ours, "data_seed": 1})
+    assert refused == [(1500, 500), (1500, 1000)]
