@@ -304,6 +304,7 @@ def main():
         raise ValueError(f"picture={path!r} must end in .png, or in .gif for an animation")
     files.check_writable(path)
     network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
+    checkpoint.check_unchanged(out_dir, trained)
     source = worlds.source_of(trained)
     T, sizes = network.config.context + horizon, sum(f.size for f in network.factors)
     configurator.check_memory(4 * samples * T * sizes, f"samples={samples} of {T} timesteps")

@@ -166,6 +166,10 @@ FILES = {  # the same; what is read or written is bad here
     "train.py --dataset=replaced.npz --init_from=resume --out_dir=before --max_iters=4": [
         "replaced.npz"
     ],
+    "evaluate.py --out_dir=before": ["replaced.npz has changed"],
+    "rollout.py --out_dir=before": ["replaced.npz has changed"],
+    "sample.py --out_dir=before": ["replaced.npz has changed"],
+    "film.py --out_dir=before --out=film.gif": ["replaced.npz has changed"],
     "train.py --init_from=resume": ["checkpoint"],
     "train.py --dataset=beyond.npz --context=5 --tanh_actions=True": ["tanh_actions", "action"],
     "train.py --dataset=states.npz --context=5 --task=behavior_cloning": ["behavior_cloning"],
