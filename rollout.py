@@ -81,8 +81,7 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
     action = next(f for f in factors if f.group == "ACTION")
     return_to_go = next((f for f in factors if f.group == "RETURN"), None)
     asking = mode.removesuffix("_states")
-    if asking in ("best", "plan") and return_to_go not in network.predicted:
-        raise ValueError(f"mode {mode}: this model does not predict returns (return_weight)")
+    check_mode(network, mode)
     if (asking == "plan" and not generator) or (asking in AHEAD and not condition):
         raise ValueError(f"mode {mode}: plans need a generator, and {AHEAD} need a condition")
     values, known = blank(factors, n, horizon + T, condition)
@@ -154,11 +153,9 @@ def plan(network, window, see, now, candidates, generator):
 def upper(f, outputs, quantile):
     """(n,) the upper quantile of what a model answers to a return at one timestep.
 
-    outputs: {factor: (n, 1, classes or k)}. Raises ValueError if it answers with a mere mean.
+    outputs: {factor: (n, 1, classes or k)}, of numbers with their variance.
     """
     answer = model.distribution(f, outputs)
-    if answer is None:
-        raise ValueError("mode best needs to know how likely a return is: train --head=gaussian")
     if f.kind == "categorical":
         exceeded = answer.probs[:, 0].flip(-1).cumsum(-1).flip(-1)  # (n, classes) P(at least that)
         return (exceeded >= 1 - quantile).sum(dim=-1).clamp(min=1) - 1

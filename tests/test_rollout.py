@@ -273,7 +273,8 @@ class Sure(torch.nn.Module):
     def __init__(self, n, log_variance):
         super().__init__()
         self.factors = [*WIDE, Factor("return_to_go", "RETURN", "continuous", 2)]
-        self.config, self.predicted = SimpleNamespace(context=3), self.factors
+        head = "mean" if log_variance is None else "gaussian"
+        self.config, self.predicted = SimpleNamespace(context=3, head=head), self.factors
         self.device_of = torch.nn.Parameter(torch.zeros(1))
         self.mean = torch.randn(n, 10, 2, generator=torch.Generator().manual_seed(0))
         self.log_variance, self.asked = log_variance, []

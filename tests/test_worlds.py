@@ -81,6 +81,7 @@ class Constant(torch.nn.Module):
     def __init__(self, action, factors=FACTORS, context=4):
         super().__init__()
         self.config, self.factors, self.action = ModelConfig(context=context), factors, action
+        self.predicted = [f for f in factors if f.group == "ACTION"]
         self.device_of, self.shown = torch.nn.Parameter(torch.zeros(1)), []
 
     def forward(self, values, see, at):
