@@ -104,7 +104,7 @@ def demonstrate(path):
 def play(network, train, mode, asked, sampled):
     """The mean return of episodes in a mode. sampled: draw actions."""
     env_id = BINS if network.predicted[-1].kind == "categorical" else ENV
-    setting = ("pendulum", train, episodes, rollout.ROLLOUT_SEED, mode, (None, asked), env_id)
+    setting = ("pendulum", train, episodes, rollout.ROLLOUT_SEED, mode, str(asked), env_id)
     env, game = rollout.begin(network, *setting, sampled=False)
     if sampled:
         game["generator"] = torch.Generator().manual_seed(0)

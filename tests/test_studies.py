@@ -16,7 +16,7 @@ import doorkey
 import generality
 import maze2d
 import pendulum
-from data import Trajectories
+from data import Trajectories, normalise
 
 
 @pytest.fixture
@@ -136,3 +136,10 @@ def test_of_three_demonstrators_one_swings_the_pendulum_up(tmp_path, monkeypatch
         env.reset(seed=0)
     after = [env.step(action)[0] for env, action in zip(envs, (middle[0, :1], classes[0, 0]))]
     np.testing.assert_allclose(*after, rtol=1e-5)
+    # a model of theirs plays each mode, asked for a return where the mode asks for one
+    monkeypatch.setattr(pendulum, "episodes", 3)
+    for name in ("data", "bins"):
+        train = normalise(Trajectories.load(str(tmp_path / f"{name}.npz")))
+        network = small.build(dict(context=3), train.factors).eval()
+        for mode in pendulum.MODES:
+            assert -2500 < pendulum.play(network, train, mode, earned["expert"], False) < 0
