@@ -5,7 +5,7 @@ action and the return-to-go after it.
     python evaluate.py --out_dir=out/dream_returns --tasks=return_backup
 
 For dream.py, which gives its trajectories their returns by it, from the last timestep to the first.
-A minute on one core.
+1 to 3 minutes on one core.
 """
 
 out_dir = "out/dream_returns"
