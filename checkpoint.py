@@ -112,7 +112,8 @@ def from_plain(saved):
 RUN = ("ckpt.pt", "best.pt", "log.csv", "config.json", "eval.json", "rollouts.json")
 GO_ON = "go on with the same command and --init_from=resume"
 MAY_DIFFER = (  # settings in which a resumed run may differ from the one that stopped
-    "init_from", "out_dir", "overwrite", "device", "compile", "wandb_log", "threads", "max_iters",
+    "init_from", "out_dir", "overwrite", "device", "compile", "wandb_log", "wandb_project",
+    "threads", "max_iters",
 )  # fmt: skip
 
 
@@ -275,12 +276,13 @@ def check_data(saved, fingerprint, dataset):
         )
 
 
-def check_unchanged(path, trained):
-    """check_data() for who comes later: in a changed file, training data may have become test data.
+def open_run(path, device="cpu"):
+    """The model of a run, and the settings of its training, for who asks it about its data.
 
-    path: of a checkpoint; trained: its settings.
+    Raises ValueError as load(), and if their file has changed: training data may be test data now.
     """
-    if trained["dataset"] in worlds.WORLDS or trained.get("dreams"):
-        return
-    parts = worlds.train_and_validation(*worlds.source_of(trained))
-    check_data(read(path), worlds.fingerprint(trained["dataset"], *parts), trained["dataset"])
+    network, trained = load(path, device), settings(path)
+    if trained["dataset"] not in worlds.WORLDS and not trained.get("dreams"):
+        parts = worlds.train_and_validation(*worlds.source_of(trained))
+        check_data(read(path), worlds.fingerprint(trained["dataset"], *parts), trained["dataset"])
+    return network, trained

@@ -269,9 +269,10 @@ class DoorKey:
         return {"key": held, "door": door_open, "goal": self.at_goal}
 
     def encode_return(self, return_to_go, t):
-        """(n,) classes of the factor return_to_go, from numbers (n,)."""
+        """(n,) classes of the factor return_to_go, from numbers (n,); beyond the last: the last."""
         offset, classes = RETURN_OFFSET[self.table.size], RETURN_CLASSES[self.table.size]
-        return np.clip(np.rint(return_to_go + offset), 0, classes - 1).astype(np.int64)
+        nearest = np.floor(return_to_go + offset + 0.5)  # np.rint takes halves to even classes
+        return np.clip(nearest, 0, classes - 1).astype(np.int64)
 
     def start_features(self):
         """(n, 4) coordinates of agent and key, to find training trajectories like them."""

@@ -96,7 +96,7 @@ def load(text, group, train, source):
     if not paths and any(f.group == group for f in train.factors):
         raise ValueError(f"no run is named that predicts the group {group}")
     for path in paths:
-        network, own = checkpoint.load(path), checkpoint.settings(path)
+        network, own = checkpoint.open_run(path)
         if network.factors != train.factors:
             raise ValueError(f"{path} has other factors than {source[0]}")
         able = any(f.group == group for f in network.predicted)
@@ -104,8 +104,13 @@ def load(text, group, train, source):
             raise ValueError(f"{path} does not predict the group {group}")
         if own.get("fresh") or source != worlds.source_of(own):
             raise ValueError(f"{path} was not trained on the demonstrations of {policy}")
-        if network.config.context < 2:
+        T, everywhere = network.config.context, network.config.positions == "timestep"
+        if T < 2:
             raise ValueError(f"{path} sees a single timestep")
+        # It has to tell the end of a trajectory, where no return is to come, from that of a window.
+        if group == "RETURN" and T < train.lengths.max() and not everywhere:
+            raise ValueError(f"{path} sees {T} of {train.lengths.max()} timesteps: train it with that "
+                             "context, or positions='timestep'")  # fmt: skip
         networks.append(network)
     return networks
 

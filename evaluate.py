@@ -3,9 +3,9 @@
     python evaluate.py --out_dir=out/minigrid_random     # prints the table, writes eval.json there
 
 A task's loss is the mean over all predicted entries of a factor, summed over factors, as in
-training. The *limit* is the loss of the exact posterior (bayes.py): what no model can beat. The
-masks are spread evenly over the timesteps, and drawn with a seed of their own: two models answer
-the same questions. Read next: rollout.py, which lets a model act; sample.py, which asks it.
+training with weights of 1. The *limit* is the loss of the exact posterior (bayes.py): what no model
+can beat. The masks are spread evenly over the timesteps, and drawn with a seed of their own: two
+models answer the same questions. Read next: rollout.py, which lets a model act; sample.py, which asks it.
 """
 
 import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
@@ -60,11 +60,12 @@ def answer(network, values, see, at=None):
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def questions(trajectories, tasks, n, context, seed):
+def questions(trajectories, tasks, n, context, seed, returns="unchanged"):
     """{task: (values, see, predict)} of n sequences per task, by its name and the seed alone.
 
     Every trajectory is used equally often; the windows of longer ones start at random. values:
-    {factor: (n, T) or (n, T, k)}; see, predict: (n, T, 3), or per factor where some are unknown.
+    {factor: (n, T) or (n, T, k)}, and "episode", (n,) whose window it is; see, predict: (n, T, 3),
+    or per factor where some are unknown. returns: one of masks.RETURN_MODES.
     """
     asked, windows = {}, data.Windows(trajectories, context)
     episode = torch.arange(n) % len(trajectories)  # (n,)
@@ -72,7 +73,8 @@ def questions(trajectories, tasks, n, context, seed):
         generator = torch.Generator().manual_seed(seed + PLACE.get(task, len(masks.EIGHT)))
         uniform = torch.rand(n, dtype=torch.float64, generator=generator)
         values = windows.at(episode, (uniform * windows.room[episode]).long())
-        pair = masks.draw(task, n, context, generator, balanced=True)
+        values["episode"] = episode
+        pair = masks.draw(task, n, context, generator, True, returns)
         asked[task] = values, *(masks.known_only(x, values, trajectories.factors) for x in pair)
     return asked
 
@@ -107,7 +109,8 @@ def losses(network, asked, exact=None):
     """{task: {loss, se, limit, gap, gap_se, factors: {factor: {loss, accuracy, limit}}}}.
 
     asked: from questions(). exact: from limits(), of the same questions, so that their luck cancels
-    in the gap; limits and gaps are None without it. se, gap_se: standard errors over sequences.
+    in the gap; limits and gaps are None without it. se, gap_se: standard errors over trajectories,
+    of which each is asked about several times.
     """
     results = {}
     for task, (values, see, predict) in asked.items():
@@ -116,39 +119,42 @@ def losses(network, asked, exact=None):
         entries = model.entry_losses(network, outputs, values, at)  # {factor: (n, T or 1)}
         predict = masks.expand(predict, network.factors)
         predict = {name: model.take(mask, at) for name, mask in predict.items()}
-        means, loss, error = pooled(entries, predict)
+        means, loss, error = pooled(entries, predict, values["episode"])
         row = {"loss": loss, "se": error, "limit": None, "gap": None, "gap_se": None}
         row["factors"] = {name: {"loss": mean} for name, mean in means.items()}
         for f in network.predicted:
             if f.kind == "categorical":
                 right = outputs[f.name].argmax(dim=-1) == model.take(values[f.name], at)
-                _, row["factors"][f.name]["accuracy"], _ = pooled({f.name: right}, predict)
+                accuracy = pooled({f.name: right}, predict, values["episode"])[1]
+                row["factors"][f.name]["accuracy"] = accuracy
         if exact and exact[task]:
             known = [name for name in entries if name in exact[task]]  # returns only where asked
             nats = {name: model.take(exact[task][name], at) for name in known}
             gaps = {name: entries[name].double() - nats[name] for name in known}
-            limit_means, row["limit"], _ = pooled(nats, predict)
-            _, row["gap"], row["gap_se"] = pooled(gaps, predict)
+            limit_means, row["limit"], _ = pooled(nats, predict, values["episode"])
+            _, row["gap"], row["gap_se"] = pooled(gaps, predict, values["episode"])
             for name, mean in limit_means.items():
                 row["factors"][name]["limit"] = mean
         results[task] = row
     return results
 
 
-def pooled(entries, predict):
+def pooled(entries, predict, episode):
     """{factor: mean loss over the predicted entries}, their sum, and its standard error.
 
-    entries, predict: {factor: (n, T)}. A factor of which nothing is predicted has 0.
+    entries, predict: {factor: (n, T)}; episode: (n,) those of one trajectory are not independent.
+    A factor of which nothing is predicted has 0.
     """
-    means, deviation = {}, 0.0
+    means, deviation = {}, torch.zeros(len(episode), dtype=torch.float64)
     for name, entry in entries.items():
         mask = predict[name]
         count = mask.sum().clamp(min=1)
         entry = torch.where(mask, entry.double(), 0.0)
         means[name] = (entry.sum() / count).item()
         # (n,) how far each sequence draws the mean, a ratio of sums, away from its value
-        deviation = deviation + (entry.sum(dim=1) - means[name] * mask.sum(dim=1)) / count
-    return means, sum(means.values()), deviation.square().sum().sqrt().item()
+        deviation += (entry.sum(dim=1) - means[name] * mask.sum(dim=1)) / count
+    of_each = torch.zeros_like(deviation).index_add(0, episode, deviation)
+    return means, sum(means.values()), of_each.square().sum().sqrt().item()
 
 
 def leaks(results):
@@ -180,21 +186,19 @@ def main():
     ranges = {"sequences": (1, math.inf), "seed": (0, 2**63), "threads": (0, 1025)}
     configurator.check(globals(), ranges)
     torch.set_num_threads(threads or torch.get_num_threads())
-    network = checkpoint.load(out_dir, device)
+    network, trained = checkpoint.open_run(out_dir, device)
     path = out or os.path.join(out_dir, "eval.json")
     files.check_writable(path)
-    trained = checkpoint.settings(out_dir)
-    dataset = trained["dataset"]
     trajectories = worlds.evaluation_set(*worlds.source_of(trained), split)
-    checkpoint.check_unchanged(out_dir, trained)
-    checks.fit(network, trajectories, dataset)
+    checks.fit(network, trajectories, trained["dataset"])
     sizes = sum(f.size for f in network.factors)
     needed = 4 * sequences * network.config.context * sizes
     configurator.check_memory(needed, f"sequences={sequences}")
     kind, context = network.config.model_type, network.config.context
     also = worlds.tasks_of(trajectories.world), trained.get("task")
     names = traits.chosen(tasks, kind, context, network.predicted, *also)
-    asked = questions(trajectories, names, sequences, context, seed)
+    returns = trained.get("returns", "unchanged")
+    asked = questions(trajectories, names, sequences, context, seed, returns)
     checks.asked(network, asked)
     results = losses(network, asked, limits(trajectories, asked, kind))
     print(table(results))

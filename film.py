@@ -91,8 +91,7 @@ def main():
             f"one target_return, and a name that ends in .gif: not {target_return}, {out}"
         )
     files.check_writable(out)
-    network, trained = checkpoint.load(out_dir), checkpoint.settings(out_dir)
-    checkpoint.check_unchanged(out_dir, trained)
+    network, trained = checkpoint.open_run(out_dir)
     source = worlds.source_of(trained)
     train, tests = worlds.train_and_validation(*source)[0], worlds.evaluation_set(*source, "test")
     world = train.world or source[0]  # a file may be of a world, too

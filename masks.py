@@ -55,7 +55,9 @@ class Batch(NamedTuple):
     def probability(self):
         """(B,) numbers uniform in [0, 1) (balanced: one in each interval of width 1/B)."""
         uniform = self.uniform(self.B)
-        return (self.permutation() + uniform) / self.B if self.balanced else uniform
+        if self.balanced:  # rounding must not make it 1
+            uniform = ((self.permutation() + uniform) / self.B).clamp(max=1 - 2**-24)
+        return uniform
 
     def permutation(self):
         """(B,) the numbers 0..B-1 in random order."""
@@ -170,11 +172,11 @@ def random(batch, p=None, first_return=None, ask_return=False):
 
 
 def random_autoregressive(batch):
-    """As random, but of states from i on and of actions from i-1 on nothing is seen (MTM)."""
+    """As random, but from some state or action on nothing is seen (MTM)."""
     see, _ = random(batch)
-    t, i = batch.steps(), batch.index(1, batch.T)[:, None]
-    see[..., STATE] &= t < i
-    see[..., ACTION] &= t < i - 1
+    t, cut = batch.steps(), batch.index(1, 2 * batch.T - 1)[:, None]  # s0 a0 s1 a1 ...: 0 1 2 3
+    see[..., STATE] &= 2 * t < cut
+    see[..., ACTION] &= 2 * t + 1 < cut
     return see, batch.masks(~see[..., STATE], ~see[..., ACTION])
 
 
@@ -218,8 +220,6 @@ TASKS = {
     # control: what now?
     "behavior_cloning": control,
     "reward_conditioned": partial(control, first_return=True),
-    "behavior_cloning_last": lambda batch: control(batch, batch.index(batch.T, batch.T)),
-    "reward_conditioned_last": lambda batch: control(batch, batch.index(batch.T, batch.T), True),
     "behavior_cloning_states": partial(control, past_actions=False),
     "reward_conditioned_states": partial(control, first_return=True, past_actions=False),
     "goal_conditioned": goal_conditioned,
@@ -306,21 +306,13 @@ def draw(task, B, T, generator, balanced=False, returns="unchanged"):
         pairs.append(span(batch, int(match[1]), int(match[2])) if match else TASKS[name](batch))
     see, predict = (torch.cat(masks) for masks in zip(*pairs))
     if returns != "unchanged":
-        set_returns(see, returns, Batch(B, T, generator, balanced))
+        see[..., RETURN] = {"all": True, "with_state": see[..., STATE]}[returns]
     return see, predict
 
 
-RETURN_MODES = ("hidden", "first", "all", "first_half", "all_half", "with_state", "unchanged")
-
-
-def set_returns(see, mode, batch):
-    """Set, in place, which returns-to-go are seen. *_half: of a random half of the sequences."""
-    first, state = batch.steps() == 0, see[..., STATE]
-    shown = {"hidden": False, "first": first, "all": True, "with_state": state}
-    shown = shown[mode.removesuffix("_half")]
-    if mode.endswith("_half"):
-        shown = shown & (batch.uniform(batch.B, 1) < 0.5)
-    see[..., RETURN] = shown
+# Which returns-to-go are seen, instead of those that the task shows: all of them, for a causal model
+# (two that follow each other tell any other the reward between them), or those of seen states.
+RETURN_MODES = ("unchanged", "all", "with_state")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -356,6 +348,7 @@ def hide_factors(see, predict, factors, probability, generator):
 def known_only(mask, values, factors):
     """A mask without padding and what the data do not know: nobody sees it, and it never counts.
 
+    So a goal or waypoint after the end of a short trajectory is not shown.
     values: of data.Windows, with "NAME/known" if there is any; without, it is returned as it is.
     """
     if not any(f"{f.name}/known" in values for f in factors):

@@ -81,13 +81,14 @@ class Maze2D:
         self._distance = self._start_distance = np.linalg.norm(self.qpos - self.goal, axis=1)
 
     def start_at(self, values):
-        """Put the episodes at {"position", "goal": (2,) or (n, 2)}, with the velocities drawn.
+        """Put the episodes at {"position", "goal": (2,) or (n, 2)}.
 
-        Raises ValueError for a position in a wall or outside the maze, or what is not finite.
+        Velocities are "start_velocity", or else those that were drawn. Raises ValueError for a
+        position in a wall or outside the maze, or what is not finite.
         """
         both = (np.asarray(values[name], float) for name in ("position", "goal"))
         position, goal = (np.broadcast_to(x, (self.n, 2)) for x in both)
-        self.set_state(position, self.qvel, goal)
+        self.set_state(position, values.get("start_velocity", self.qvel), goal)
         cells = np.rint(position + CELL_OFFSET)[:, None]  # (n, 1, 2)
         inside = (self.cells == cells).all(axis=2).any(axis=1)
         if not inside.all():

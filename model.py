@@ -82,10 +82,10 @@ class Dropout(nn.Module):
 
     def __init__(self, p):
         super().__init__()
-        self.p, self.threshold = p, min(round(256 * p), 255)
+        self.p, self.threshold = p, min(max(round(256 * p), 1), 255)
 
     def forward(self, x):
-        if not self.training or self.threshold == 0:
+        if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu" or not self.by_bytes or torch.compiler.is_compiling():
             return F.dropout(x, self.p)
@@ -275,12 +275,14 @@ class Transformer(nn.Module):
         # the action's own token predicts nothing, since it has been shown the action.
         if self.causal:
             actions = [f for f in factors if f.group == "ACTION"]
-            self.asked = [actions if token[0].group == "STATE" else [] for token in tokens]
+            answers = [actions if token[0].group == "STATE" else [] for token in tokens]
         else:
-            self.asked = [predicted(token, config) for token in tokens]
-        self.predicted = [f for token in self.asked for f in token]
-        sizes = [sum(output_sizes(token, config)) for token in self.asked]
-        self.heads = nn.ModuleList([nn.Linear(config.n_embd, n) for n in sizes if n])
+            answers = [predicted(token, config) for token in tokens]
+        self.decoded = [g for g, some in enumerate(answers) if some]  # those that predict something
+        self.answers = [answers[g] for g in self.decoded]  # the factors that each of them predicts
+        self.predicted = [f for some in self.answers for f in some]
+        sizes = [sum(output_sizes(some, config)) for some in self.answers]
+        self.heads = nn.ModuleList([nn.Linear(config.n_embd, n) for n in sizes])
         for layer in (*self.embedding, *self.heads) if config.init_range else ():
             nn.init.uniform_(layer.weight, -config.init_range, config.init_range)
             nn.init.zeros_(layer.bias)
@@ -316,8 +318,7 @@ class Transformer(nn.Module):
         x = self.embedding_norm(x) if self.embedding_norm else F.relu(x) * math.sqrt(x.shape[-1])
         x = self.dropout(x + self.position[place])
         # Which tokens are decoded: those that predict something, at the wanted timesteps.
-        decoding = [g for g, factors in enumerate(self.asked) if factors]
-        rows = torch.stack([number[g :: len(tokens)] for g in decoding], dim=1)  # (T, n)
+        rows = number.view(T, -1)[:, self.decoded]  # (T, n)
         rows = take(rows.expand(B, -1, -1), at).flatten(1)  # (B, n)
         mask = (number <= number[:, None])[None] if self.causal else None  # (1, T * tokens, ...)
         for block in self.blocks[:-1]:
@@ -327,10 +328,10 @@ class Transformer(nn.Module):
         else:  # the last block: only what is decoded
             mask = (number <= rows[..., None]) if self.causal else None  # (B, n, T * tokens)
             x = self.blocks[-1](x, mask, rows)
-        x = self.norm(x).view(B, -1, len(decoding), self.config.n_embd)  # (B, T or 1, tokens, d)
+        x = self.norm(x).view(B, -1, len(self.heads), self.config.n_embd)  # (B, T or 1, n, d)
         outputs = {}
-        for token, head, g in zip(x.unbind(dim=2), self.heads, decoding):
-            outputs |= split_outputs(head(token), self.asked[g], self)
+        for token, head, some in zip(x.unbind(dim=2), self.heads, self.answers):
+            outputs |= split_outputs(head(token), some, self)
         return outputs
 
 
@@ -404,11 +405,14 @@ def output_sizes(factors, config):
 
 
 def split_outputs(x, factors, network):
-    """{factor: (..., size)} in raw units, from the concatenated outputs x (..., sum of sizes)."""
+    """{factor: (..., size)} in raw units, from the concatenated outputs x (..., sum of sizes).
+
+    Raw units are float32: those of bfloat16 may be coarser than a standard deviation.
+    """
     config, sizes = network.config, output_sizes(factors, network.config)
     outputs = dict(zip([f.name for f in factors], x.split(sizes, dim=-1)))
     for f in (f for f in factors if f.kind == "continuous"):
-        mean, std = network.units(f, "mean").to(x.dtype), network.units(f, "std").to(x.dtype)
+        mean, std = network.units(f, "mean"), network.units(f, "std")
         if config.head == "gaussian":
             outputs[f.name], log_variance = outputs[f.name].split(f.size, dim=-1)
             # Softly within e^-14..e^14. What a window repeats, such as a goal, is known exactly,
@@ -462,8 +466,7 @@ def loss(network, outputs, values, shares, at=None, weights=None):
         wanted = shares[f.name] > 0 if f.kind == "categorical" else (shares[f.name] > 0)[..., None]
         safe[f.name] = torch.where(wanted, values[f.name], 0)
     for name, entries in entry_losses(network, outputs, safe, at).items():
-        share = take(shares[name], at)
-        parts[name] = (torch.where(share > 0, entries, 0.0) * share).sum()
+        parts[name] = (entries * take(shares[name], at)).sum()
     total = sum(parts[name] * (weights or {}).get(name, 1.0) for name in parts)
     return total, parts
 

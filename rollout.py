@@ -200,7 +200,7 @@ def blank(factors, n, length, condition=None):
 def target_returns(env, train, factor=1.2):
     """(n,) targets: the return of the training trajectory with the nearest start, times `factor`.
 
-    A return below 0 is divided by it: a target is always better. Source: Uni[MASK], appendix.
+    A return below 0 is divided by it: above 1 a target is always better. Source: Uni[MASK], appendix.
     """
     train = train.with_known_starts()
     starts = torch.as_tensor(env.start_features()).double()  # (n, features)
@@ -236,6 +236,19 @@ def condition_of(demos, mode, T):
     return values, masks.expand(see, demos.factors)
 
 
+def knowing(demos, mode, T):
+    """Those demonstrations that know all that a mode shows of them. Raises ValueError without any."""
+    demos = demos.with_known_starts()
+    _, see = condition_of(demos, mode, T)
+    shown = {name: mask[0].nonzero()[:, 0].numpy() for name, mask in see.items()}  # timesteps
+    enough = np.array(demos.lengths >= T)  # (N,)
+    for name, timesteps in shown.items() if enough.any() else ():
+        enough &= demos.valid(name)[:, timesteps].all(axis=1)
+    if not enough.any():
+        raise ValueError(f"mode {mode}: no demonstration knows what it shows, up to {T} timesteps")
+    return demos if enough.all() else demos[enough]
+
+
 def arrivals(values, condition, states):
     """How episodes met the states that they were to meet: {measure: (n,)}.
 
@@ -267,19 +280,20 @@ def begin(network, dataset, train, episodes, seed, mode, target="x1.2", env_id=N
     states, action = ([f for f in network.factors if f.group == g] for g in ("STATE", "ACTION"))
     ahead, game = mode.startswith(AHEAD), {"mode": mode}
     if ahead:
-        demos, T = demos[:episodes], network.config.context
+        T = network.config.context
+        demos = knowing(demos, mode, T)[:episodes]
         episodes = len(demos)
         game |= {"condition": condition_of(demos, mode, T), "horizon": T}
     env = worlds.stage(dataset, env_id, episodes, seed, network.factors, render)
     if ahead and not hasattr(env, "start_at"):
         raise ValueError(f"mode {mode}: an episode of {env_id} begins where it likes")
     if ahead:
-        env.start_at({f.name: demos.values[f.name][:, 0] for f in states})
+        env.start_at({f.name: demos.values[f.name][:, 0] for f in states} | demos.extras)
     if mode.startswith("rc"):
         number = float(target.removeprefix("x"))
         fixed = not target.startswith("x")
         game["targets"] = np.full(env.n, number) if fixed else target_returns(env, train, number)
-        env.encode_return(game["targets"], 0)  # refused if the model knows no such return
+        env.encode_return(game["targets"], 0)  # refused if the model knows no returns like that
     if (action[0].kind == "categorical" and sampled) or mode.startswith("plan"):
         game["generator"] = torch.Generator().manual_seed(seed)
     return env, game
@@ -366,12 +380,11 @@ def main():
     asked, targets = parse_modes(modes), parse_targets(target_return)
     score({"mean": 0.0, "sem": None}, env, ref_min, ref_max)  # refused before anything is played
     torch.set_num_threads(threads or torch.get_num_threads())
-    network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
+    network, trained = checkpoint.open_run(out_dir, device)
     path = out or os.path.join(out_dir, "rollouts.json")
     files.check_writable(path)
     source = worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
-    checkpoint.check_unchanged(out_dir, trained)
     dataset = train.world or source[0]  # a file may be of a world, too
     copies = episodes * (candidates if {"plan", "plan_states"} & set(asked) else 1)
     worlds.check_count(copies, train, f"episodes={episodes} with candidates={candidates}")
@@ -382,7 +395,8 @@ def main():
             print(f"goal and waypoint: {there} episodes, one for each test trajectory")
     game = train, episodes, ROLLOUT_SEED
     for mode in asked:  # what cannot be played is refused before minutes have passed
-        begin(network, dataset, train, 1, 0, mode, targets[0], env, demos=options.get("demos"))
+        for target in targets:
+            begin(network, dataset, train, 1, 0, mode, target, env, demos=options.get("demos"))
     played = {}
     for label, row in measured(network, dataset, game, asked, targets, **options):
         played[label] = row | score(row["return"], env, ref_min, ref_max)

@@ -44,7 +44,7 @@ given = ""  # values to see in place of the trajectory's, e.g. "agent_pos[0]=5,a
 samples = 100  # joint samples; 0: marginals only
 order = "forward"  # in which to fill in a sample: "forward", "backward", "random", "confidence"
 temperature = 1.0  # 0: the most probable value
-unit = "auto"  # to fill in at a time: a "factor", a "token"; "auto": what the model was trained for
+unit = "auto"  # to fill in at a time: a "factor", a "group"; "auto": what the model was trained for
 world = False  # let the world give the states, and the model only the actions
 env = None  # with world: a Gymnasium environment, e.g. "Hopper-v5"; None: the data's own world
 horizon = 0  # with world: steps to play; 0: the window's length
@@ -55,7 +55,7 @@ device = "cpu"  # where the model computes, e.g. "cuda"
 # --------------------------------------------------------------------------------------------------
 
 ORDERS = ("forward", "backward", "random", "confidence")
-UNITS = ("factor", "token")
+UNITS = ("factor", "group")
 ALLOWED = {"split": ("val", "test"), "order": ORDERS, "unit": ("auto", *UNITS), "seed": (0, 2**63)}
 ALLOWED |= dict.fromkeys(("samples", "temperature", "horizon"), (0, math.inf))
 
@@ -140,8 +140,8 @@ def sample(network, asked, n, generator, order="forward", temperature=1.0, unit=
 
     order: one of ORDERS; "random" draws one for each sample, "confidence" fills in the entry of
     lowest entropy next. temperature: divides logits; 0: the most probable values. unit: fill in a
-    "factor" at a time, or all states of a timestep ("token"), as if they were independent: for
-    models trained without factor_hiding, which never met half a token.
+    "factor" at a time, or all states of a timestep (a "group"), as if they were independent: for
+    models trained without factor_hiding, which never met half a group.
     Returns {factor: (B, n, T) or (B, n, T, k)} with what was not wanted as it was, and each
     sample's log-probability (B, n) in nats, at temperature 1 (NaN where there are only means).
     Raises ValueError as check(), and for n or a temperature out of range.
@@ -189,7 +189,7 @@ def fill(network, asked, order, unit, generator, temperature):
         entry = rank.masked_fill(~wanted, math.inf).flatten(1).argmin(dim=1)  # (B,)
         t, chosen = entry // F, entry % F
         for number, f in enumerate(factors):
-            mates = [g == f or (unit == "token" and g.group == f.group) for g in factors]
+            mates = [g == f or (unit == "group" and g.group == f.group) for g in factors]
             row = rows[wanted[rows, t, number] & torch.tensor(mates)[chosen]]
             if not len(row):
                 continue
@@ -303,8 +303,7 @@ def main():
     if not path.endswith((".png", ".gif")):
         raise ValueError(f"picture={path!r} must end in .png, or in .gif for an animation")
     files.check_writable(path)
-    network, trained = checkpoint.load(out_dir, device), checkpoint.settings(out_dir)
-    checkpoint.check_unchanged(out_dir, trained)
+    network, trained = checkpoint.open_run(out_dir, device)
     source = worlds.source_of(trained)
     T, sizes = network.config.context + horizon, sum(f.size for f in network.factors)
     configurator.check_memory(4 * samples * T * sizes, f"samples={samples} of {T} timesteps")
@@ -331,7 +330,7 @@ def main():
         steps = max(rewards.shape[1], network.config.context)
         window = one_window(held_out, min(steps, held_out.lengths[trajectory]))
     elif samples:
-        fitting = "factor" if trained.get("factor_hiding") else "token"
+        fitting = "factor" if trained.get("factor_hiding") else "group"
         options = order, temperature, fitting if unit == "auto" else unit
         drawn, nats = sample(network, asked, samples, generator, *options)
         drawn = {name: x[0] for name, x in drawn.items()}

@@ -43,7 +43,7 @@ eval_interval = 500  # steps between evaluations, each with a checkpoint and a r
 eval_tasks = ""  # e.g. "past,future"; empty: the paper's eight and the trained ones
 eval_sequences = 1000  # validation sequences for each task
 eval_rollouts = 0  # episodes to play at each evaluation (needed by keep_best="return")
-eval_modes = "bc,bc_states"  # how to play them: rollout.MODES (returns="with_state" needs rc_all)
+eval_modes = "bc,bc_states"  # how to play them: rollout.MODES; rc_all where returns="with_state"
 keep_best = "loss"  # the lowest; or the highest "return" of a mode, "return_sum" of all; or "none"
 best_tasks = ""  # tasks whose summed validation loss chooses; empty: the trained ones
 wandb_log = False  # log to Weights & Biases as well (pip install wandb)
@@ -114,7 +114,7 @@ model_config = model.ModelConfig(**shape)  # refused if it cannot work
 checks.settings(config, world_size)
 if init_from != "resume":
     checkpoint.claim(out_dir, overwrite, init_from)
-    checkpoint.check_start(start or {}, config)  # is what validates new to it?
+    checkpoint.check_start(start or {}, config)  # refused if it was trained on what validates
 else:
     checkpoint.check_resumable(start, config)
     config["init_from"] = start["config"].get("init_from")  # what is saved says where it began
@@ -149,10 +149,10 @@ windows = data.Windows(train, context, device)
 if start is None:
     network = model.build(model_config, train.factors)
 else:
-    start["model_config"]["dropout"] = dropout
     # where weights are averaged, training goes on from those that are not
     raw = start.get("raw_weights") if init_from == "resume" else None
-    network = checkpoint.from_plain(start | {"weights": raw or start.get("weights")})
+    saved = raw or start.get("weights")
+    network = checkpoint.from_plain(start | {"model_config": shape, "weights": saved})
 checks.fit(network, train, dreams or dataset)
 checks.fit(network, validation, dataset)
 playground = demonstrations.world or dataset  # a file may be of a world, too
@@ -180,10 +180,11 @@ choosing = traits.chosen(best_tasks, model_type, context) if best_tasks else []
 choosing = choosing or [name for name in masks.parse(task) if name in tasks] or tasks
 if not set(choosing) <= set(tasks):
     raise ValueError(f"best_tasks={best_tasks!r} are not all among the evaluated {tasks}")
-mask_seed = evaluate.VALIDATION_SEED
-questions = evaluate.questions(validation, tasks, eval_sequences, context, mask_seed)
-for tasks_asked in questions, evaluate.questions(validation, masks.parse(task), 100, context, 0):
-    checks.asked(network, tasks_asked)
+how = context, evaluate.VALIDATION_SEED, returns
+questions = evaluate.questions(validation, tasks, eval_sequences, *how)
+# Each task, validated or trained on, has to ask for something that the model predicts.
+for some in questions, evaluate.questions(validation, masks.parse(task), 100, *how):
+    checks.asked(network, some)
 limits = evaluate.limits(validation, questions, model_type)
 turns = list(masks.parse(task)) if by_turns else [task]  # what step after step is trained on
 
@@ -206,9 +207,9 @@ def get_batch(it):
         made = worlds.make(dataset, batch_size, [seed, it, data_seed])
         source = data.Windows(made, context, device)
     batch = source.draw(batch_size, generator)
-    asked = turns[it % len(turns)]
-    balanced = by_turns  # as published: timesteps are spread evenly, too
-    see, predict = masks.draw(asked, batch_size, context, generator, balanced, returns)
+    turn = turns[it % len(turns)]
+    # by turns, as published, timesteps are spread evenly, too
+    see, predict = masks.draw(turn, batch_size, context, generator, by_turns, returns)
     if factor_hiding:
         see, predict = masks.hide_factors(see, predict, factors, factor_hiding, generator)
     return batch, *(masks.known_only(mask, batch, factors) for mask in (see, predict))
@@ -247,12 +248,12 @@ def train_step(it):
     reseed(it)
     # What happened, what of it is shown, and what is asked. batch: {factor: (B, T) or (B, T, k)}
     batch, see, predict = get_batch(it)  # see, predict: (B, T, 3) or {factor: (B, T)}
-    asked = turns[it % len(turns)]
-    shares = traits.shares(asked, predict, factors)  # {factor: (B, T)} what each counts in the loss
+    turn = turns[it % len(turns)]
+    shares = traits.shares(turn, predict, factors)  # {factor: (B, T)} what each counts in the loss
     if world_size > 1:
         batch, see, predict, shares = map(own_rows, (batch, see, predict, shares))
     # A task that asks about one timestep needs no other computed: which one it is.
-    at = traits.wanted_timestep(asked, predict)  # (B,), or None for all
+    at = traits.wanted_timestep(turn, predict)  # (B,), or None for all
     with autocast:
         outputs = forward(batch, see, at)  # {factor: logits (B, T, classes) or means (B, T, k)}
         loss, _ = model.loss(network, outputs, batch, shares, at, weights)

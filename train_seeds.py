@@ -132,10 +132,10 @@ class Together:
         """One step of all networks, as train.train_step() takes it of one."""
         first = self.runs[0]
         batch, see, predict = self.batches(it)  # {factor: (S, B, T)}, (S, B, T, 3) each
-        asked = first.turns[it % len(first.turns)]
-        shares = torch.vmap(lambda mask: traits.shares(asked, mask, self.network.factors))(predict)
-        finer = isinstance(predict, dict)
-        at = None if finer else traits.wanted_timestep(asked, predict)  # (S, B), or None for all
+        turn = first.turns[it % len(first.turns)]
+        shares = torch.vmap(lambda mask: traits.shares(turn, mask, self.network.factors))(predict)
+        finer = isinstance(predict, dict)  # what it asks for is known on the device only
+        at = None if finer else traits.wanted_timestep(turn, predict)  # (S, B), or None for all
         more = () if at is None else (at,)  # vmap takes tensors only
         weights = [x.detach().requires_grad_() for x in self.state["weights"]]
         losses = self.losses(weights, batch, see, shares, *more)  # (S,)

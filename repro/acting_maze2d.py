@@ -69,14 +69,14 @@ def reached(network, dataset, demos):
 
     goal: asked to be there. bc: asked for nothing. moved: how far the demonstrations went.
     """
-    T, n = network.config.context, min(episodes, len(demos))
-    condition = rollout.condition_of(demos[:n], "goal", T)
+    T, demos = network.config.context, demos[:episodes]
+    condition = rollout.condition_of(demos, "goal", T)
     position = condition[0]["position"]  # (n, T, 2)
     states = [f for f in network.factors if f.name == "position"]
     found = {"moved": float((position[:, -1] - position[:, 0]).norm(dim=-1).mean())}
     for mode in ("goal", "bc"):
-        env = worlds.environment(dataset, n, rollout.ROLLOUT_SEED)
-        env.start_at({name: demos.values[name][:n, 0] for name in ("position", "goal")})
+        env = worlds.environment(dataset, len(demos), rollout.ROLLOUT_SEED)
+        env.start_at({name: demos.values[name][:, 0] for name in demos.values} | demos.extras)
         shown = condition if mode == "goal" else None
         values, _ = rollout.play(network, env, mode, condition=shown, horizon=T)
         found[mode] = float(rollout.arrivals(values, condition, states)["missed_position"].mean())

@@ -79,7 +79,8 @@ def main():
 def ask(network, trained, tasks, n):
     """{task: {"loss", "se", "limit", "gap", "gap_se"}} on n test questions for each task."""
     trajectories = worlds.evaluation_set(*worlds.source_of(trained), "test")
-    asked = evaluate.questions(trajectories, tasks, n, network.config.context, evaluate.seed)
+    how = network.config.context, evaluate.seed, trained.get("returns", "unchanged")
+    asked = evaluate.questions(trajectories, tasks, n, *how)
     losses = evaluate.losses(network, asked, evaluate.limits(trajectories, asked))
     return {task: rounded(row) for task, row in losses.items()}
 

@@ -167,7 +167,7 @@ def main():
             f"{out_dir} has no exact posterior: it is not trained on whole trajectories of DoorKey"
         )
     unit = (
-        "factor" if trained["factor_hiding"] else "token"
+        "factor" if trained["factor_hiding"] else "group"
     )  # what the model was trained to fill in
     test = worlds.evaluation_set("doorkey", 0, trained["data_seed"], "test")
     test, one = test[:trajectories], test[[trajectory]]

@@ -33,7 +33,7 @@ SETTINGS = {  # command: words that its one line must hold
     "train.py --eval_interval=0": ["eval_interval", "0"],
     "train.py --task=pasta": ["pasta", "past"],
     "train.py --task=None": ["task"],
-    "train.py --returns=frist": ["frist", "first"],
+    "train.py --returns=frist": ["frist", "with_state"],
     "train.py --model_type=dt --task=past": ["dt", "past", "dt_bc"],
     "train.py --task=dt_bc": ["unimask", "dt_bc"],
     "train.py --model_type=gpt": ["gpt", "unimask"],

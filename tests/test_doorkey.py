@@ -444,3 +444,9 @@ def test_the_best_return_is_that_of_the_nearest_state_ten_steps_away(size, every
         expected.append(distance(states[start, 0], size) - nearest)
     assert doorkey.best_return(chosen, size).tolist() == expected
     assert len(set(expected)) > 5
+
+
+def test_returns_between_two_classes_are_the_higher_one():
+    env = doorkey.DoorKey(4)
+    assert env.encode_return(np.array([0.5, 1.5, -0.5, 2.4]), 0).tolist() == [7, 8, 6, 8]
+    assert env.encode_return(np.array([99, -99, 10, -6]), 0).tolist() == [16, 0, 16, 0]

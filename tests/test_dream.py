@@ -244,6 +244,7 @@ def place(tmp_path_factory):
     save_run(here / "returns", factors, seed=7, return_weight=1.0)
     save_run(here / "returns2", factors, seed=8, return_weight=1.0)
     save_run(here / "short", factors, context=1, return_weight=1.0)
+    save_run(here / "window", factors, context=5, return_weight=1.0)
     save_run(here / "dt", factors, model_type="dt")
     save_run(here / "larger", doorkey.factors(16))
     save_run(here / "doorkey16", doorkey.factors(16), dataset="doorkey16")
@@ -383,7 +384,7 @@ def test_dreams_of_a_file_of_numbers(toy_data, dreams, place, tmp_path):
     train, _ = worlds.train_and_validation(str(path), 0, 0)
     for seed in range(2):
         where = place / f"toy{seed}"
-        more = dict(head="gaussian", differences=True, return_weight=1.0)
+        more = dict(head="gaussian", differences=True, return_weight=1.0, positions="timestep")
         save_run(where, train.factors, seed, 5, path, n=0, **more)
     runs = dict(policy="toy0", dynamics="toy0,toy1", returns="toy1")
     assert dreams(**runs) == dreams(**runs) != dreams(**runs, seed=2)
@@ -426,6 +427,7 @@ def test_a_model_has_learned_what_its_task_asks_for():
         (dict(dynamics="dt"), "dt does not predict the group STATE"),
         (dict(returns="policy"), "policy does not predict the group RETURN"),
         (dict(returns="short"), "short sees a single timestep"),
+        (dict(returns="window"), "window sees 5 of 10 timesteps"),
         (dict(policy=""), "no checkpoint"),
         (dict(policy="nothing"), "nothing"),
         (dict(dynamics=""), "no run is named that predicts the group STATE"),

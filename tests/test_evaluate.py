@@ -216,3 +216,28 @@ def test_a_model_is_measured_by_the_loss_of_its_own_head(head, train, measure, f
         mask = predict[..., ("STATE", "ACTION", "RETURN").index(f.group)]
         expected = entries.mean(dim=-1)[mask].mean().item()
         assert results["past"]["factors"][f.name]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("returns", ["unchanged", "with_state"])
+def test_a_model_is_asked_with_the_returns_that_it_was_trained_with(returns, train, measure):
+    name, task = f"returns_{returns}", "behavior_cloning_states"
+    folder = train(name, f"--task={task}", f"--returns={returns}", "--eval_tasks=past")
+    found, _ = measure(name, "--sequences=40", f"--tasks={task}", "--split=val")
+    network, source = checkpoint.load(folder), worlds.source_of(checkpoint.settings(folder))
+    validation = worlds.evaluation_set(*source, "val")
+    asked = evaluate.questions(validation, [task], 40, 10, evaluate.seed, returns)
+    shown = asked[task][1]
+    assert torch.equal(
+        shown[..., masks.RETURN], shown[..., masks.STATE] & (returns == "with_state")
+    )
+    assert same(found, evaluate.losses(network, asked, evaluate.limits(validation, asked)))
+
+
+def test_asking_about_the_same_trajectories_again_makes_no_loss_more_certain():
+    generator = torch.Generator().manual_seed(0)
+    entries = {"a": torch.rand(50, 4, generator=generator)}
+    predict = {"a": torch.rand(50, 4, generator=generator) < 0.5}
+    _, loss, error = evaluate.pooled(entries, predict, torch.arange(50))
+    again = [{"a": x["a"].repeat(3, 1)} for x in (entries, predict)]
+    assert evaluate.pooled(*again, torch.arange(150) % 50)[1:] == pytest.approx((loss, error))
+    assert evaluate.pooled(*again, torch.arange(150))[2] == pytest.approx(error / 3**0.5)

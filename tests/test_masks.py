@@ -70,8 +70,6 @@ REFERENCE = {
     "reward_conditioned": lambda T: [control(T, i, START) for i in range(1, T + 1)],
     "behavior_cloning_states": lambda T: [control(T, i, (), False) for i in range(1, T + 1)],
     "reward_conditioned_states": lambda T: [control(T, i, START, False) for i in range(1, T + 1)],
-    "behavior_cloning_last": lambda T: [control(T, T)],
-    "reward_conditioned_last": lambda T: [control(T, T, START)],
     "goal_conditioned": lambda T: [control(T, i, {(S, T - 1)}) for i in range(1, T)],
     "waypoint": lambda T: [control(T, i, waypoints(T)) for i in range(1, T + 1)],
     "future": lambda T: [future(T, i) for i in range(1, T + 1)],
@@ -206,6 +204,23 @@ def test_random_shows_the_first_return_half_the_time_whatever_else_is_hidden():
     assert not see[:, 1:, R].any()
     for rows in (few_hidden, ~few_hidden):
         assert close(shown[rows].double().mean().item(), 1 / 2, int(rows.sum()))
+
+
+def test_autoregressive_masks_end_before_any_state_or_action_alike():
+    """In the order s0 a0 s1 a1 ...: of what is hidden, some asks given nothing that comes later."""
+    B, T = 60_000, 3
+    see, predict = masks.draw("random_autoregressive", B, T, torch.Generator().manual_seed(0))
+    shown = see[..., :2].flatten(1)  # (B, 2 T) in that order
+    assert torch.equal(predict[..., :2].flatten(1), ~shown) and not predict[..., R].any()
+    after = torch.arange(2 * T).expand(B, -1).masked_fill(~shown, -1).amax(1) + 1  # (B,)
+    # given the cut c and p, the last entry seen is j with probability (1-p) p^(c-1-j), c > j; p is
+    # integrated out: 1 / ((m+1) (m+2)) with m = c-1-j, and 1 / (c+1) for none at all
+    for entry in range(2 * T):
+        cuts = range(max(entry, 1), 2 * T)
+        expected = sum(
+            1 / (c + 1) if not entry else 1 / ((c - entry + 1) * (c - entry + 2)) for c in cuts
+        )
+        assert close((after == entry).double().mean().item(), expected / (2 * T - 1), B)
 
 
 @pytest.mark.parametrize("task, first", [("random_bc", False), ("random_rc", True)])
@@ -505,20 +520,15 @@ def test_return_modes_set_the_returns_and_nothing_else(task, balanced):
     B, T = 1000, 5
     seeded = lambda: torch.Generator().manual_seed(8)
     plain_see, plain_predict = masks.draw(task, B, T, seeded(), balanced)
-    none, first, every = (False,) * T, (True,) + (False,) * (T - 1), (True,) * T
     for mode in masks.RETURN_MODES:
         see, predict = masks.draw(task, B, T, seeded(), balanced, mode)
         assert torch.equal(see[..., :2], plain_see[..., :2]) and torch.equal(predict, plain_predict)
-        rows = Counter(map(tuple, see[..., R].tolist()))
-        if mode == "unchanged":
-            assert torch.equal(see, plain_see)
-        elif mode.endswith("_half"):
-            shown = {"first_half": first, "all_half": every}[mode]
-            assert set(rows) == {none, shown} and close(rows[shown] / B, 1 / 2, B)
-        elif mode == "with_state":
-            assert torch.equal(see[..., R], see[..., S])
-        else:
-            assert set(rows) == {{"hidden": none, "first": first, "all": every}[mode]}
+        shown = {
+            "unchanged": plain_see[..., R],
+            "all": see[..., R] | True,
+            "with_state": see[..., S],
+        }
+        assert torch.equal(see[..., R], shown[mode])
 
 
 FACTORS = [
@@ -540,7 +550,7 @@ def test_group_masks_expand_to_their_factors_and_factor_masks_pass_through():
 
 def test_factors_of_a_token_are_hidden_on_their_own_and_then_asked_for():
     B, T = 4000, 5
-    see, predict = masks.draw("past", B, T, torch.Generator().manual_seed(0), returns="first")
+    see, predict = masks.draw("past", B, T, torch.Generator().manual_seed(0), returns="all")
     shown, asked = masks.expand(see, FACTORS), masks.expand(predict, FACTORS)
     hide = lambda p: masks.hide_factors(see, predict, FACTORS, p, torch.Generator().manual_seed(1))
     keep, wanted = hide(0.3)

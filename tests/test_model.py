@@ -395,6 +395,11 @@ def test_dropout_is_the_identity_in_evaluation_and_at_zero():
     assert torch.equal(model.Dropout(0.0).train()(x), x)
 
 
+def test_the_smallest_dropout_drops_something():
+    torch.manual_seed(0)
+    assert (model.Dropout(1e-6).train()(torch.ones(10_000)) == 0).any()
+
+
 def test_the_largest_dropout_that_is_accepted_works():
     dropout = model.Dropout(ModelConfig(dropout=0.999).dropout).train()
     assert dropout(torch.ones(1000)).isfinite().all()
@@ -506,3 +511,24 @@ def test_weight_decay_shrinks_matrices_only(config, doorkey_data):
     for name, p in network.named_parameters():
         shrunk = before[name] * (0.95 if name in matrices else 1.0)
         torch.testing.assert_close(p.detach(), shrunk, msg=name)
+
+
+# --------------------------------------------------------------------------------------------------
+# Half precision
+
+
+@pytest.mark.parametrize("head", ["mean", "median", "gaussian"])
+def test_in_bfloat16_answers_are_as_fine_as_their_standard_deviation(head):
+    """In units of the data, 1000 and 1001 are one number of bfloat16."""
+    far = Factor("x", "STATE", "continuous", 2, (1e3, -5.0), (1.0, 0.1), (1.0, 0.1))
+    network = build({"head": head}, [far, Factor("a", "ACTION", "categorical", 3)])
+    values = {
+        "x": torch.tensor(far.mean).expand(40, CONTEXT, 2),
+        "a": torch.zeros(40, CONTEXT).long(),
+    }
+    see = torch.zeros(40, CONTEXT, 3, dtype=torch.bool)
+    see[..., 0] = torch.arange(40)[:, None] % CONTEXT == torch.arange(CONTEXT)
+    exact = network(values, see)["x"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = network(values, see)["x"]
+    assert ((rounded - exact) / torch.tensor(far.std)).abs().max() < 0.05

@@ -126,7 +126,7 @@ def test_the_chain_rule_is_exact_in_every_order(trajectories, text, generator):
     if text == GOAL:
         # a token's factors count as independent; and so they are from a known start onwards,
         # because moves are certain
-        nats = sample.log_likelihood(ExactModel(), asked, "forward", "token")
+        nats = sample.log_likelihood(ExactModel(), asked, "forward", "group")
         np.testing.assert_allclose(nats, exact, atol=1e-6)
 
 
@@ -179,7 +179,7 @@ def test_the_order_says_what_is_filled_in_next(trajectories, small, order, unit,
     filled = network.filled()
     count = sum(x.sum(dim=1) for x in filled.values())  # (20,)
     states = filled["agent_pos"].any(dim=1)
-    assert torch.equal(count, 1 + (states if unit == "token" else 0 * states))
+    assert torch.equal(count, 1 + (states if unit == "group" else 0 * states))
     if order == "forward":
         assert filled["action"][:, 0].all(), "the state before it is seen"
     elif order == "backward":
@@ -199,7 +199,7 @@ def test_the_order_says_what_is_filled_in_next(trajectories, small, order, unit,
 def test_half_a_wanted_token_is_all_that_is_filled_in(trajectories, small, generator):
     asked = ask(trajectories, [0], see=GOAL, predict="agent_pos[1:9]")
     network = Watched(small)
-    drawn, _ = sample.sample(network, asked, 10, generator, unit="token")
+    drawn, _ = sample.sample(network, asked, 10, generator, unit="group")
     assert not network.filled()["key_pos"].any()
     assert torch.equal(drawn["key_pos"][0, 0], asked.values["key_pos"][0])
 
@@ -288,7 +288,7 @@ def test_of_mere_means_there_is_no_likelihood(generator):
         (dict(temperature=float("nan")), "temperature=nan"),
         (dict(temperature=float("inf")), "temperature=inf"),
         (dict(order="sideways"), "confidence"),
-        (dict(unit="trajectory"), "token"),
+        (dict(unit="trajectory"), "group"),
     ],
 )
 def test_options_out_of_range(trajectories, small, generator, options, reason):

@@ -175,7 +175,7 @@ def test_decision_gpt_answers_what_it_can(runs, command):
         ("--trajectory=5000", "below 1000"),
         ("--start=3", "start=3"),
         ("--order=sideways --samples=0", "confidence"),
-        ("--unit=word --samples=0", "token"),
+        ("--unit=word --samples=0", "group"),
         ("--picture=a.jpg", ".png"),
         ("--world", "known state"),
         ("--world --see=state[0] --start=1", "start"),

@@ -95,7 +95,7 @@ def test_a_seed_is_a_run(trained, train):
 
 SETTINGS = {
     "many": "--layout=factor --hidden=zero --positions=timestep --norm=post --ema=0.9 --context=6 "
-    "--factor_hiding=0.3 --returns=all_half --task=past+future --dtype=bfloat16 --decay_lr=False",
+    "--factor_hiding=0.3 --returns=with_state --task=past+future --dtype=bfloat16 --decay_lr=False",
     "rollouts": "--eval_rollouts=6 --keep_best=return --task=random_rc --eval_modes=bc,rc_states",
     "entries": "--task=all --layout=entry --positions=learned --fresh --grad_clip=0",
 }
