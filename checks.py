@@ -48,8 +48,10 @@ def settings(config, world_size=1):
     for name in shares:  # refused if the context is too short for one of them
         see, predict = masks.draw(name, 100, s.context, torch.Generator(), returns=s.returns)
         returns_asked |= bool(predict[..., masks.RETURN].any())
-        if not s.return_weight and not predict[..., : masks.RETURN].any():
-            raise ValueError(f"the task {name!r} asks for returns: give them a return_weight")
+        weights = torch.tensor([s.state_weight, s.action_weight, s.return_weight])
+        if not (predict * weights).any():
+            least = "one of state_weight, action_weight and return_weight"
+            raise ValueError(f"the task {name!r} asks for nothing that has a weight: {least}")
         if s.model_type != "dt" and (see & predict).any():
             raise ValueError(f"returns={s.returns!r} shows what the task {name!r} asks for")
     if s.return_weight and not returns_asked and s.init_from == "scratch":
@@ -111,5 +113,5 @@ def asked(network, questions):
         predict = masks.expand(predict, network.factors)
         if not any(predict[f.name].any() for f in network.predicted):
             able = ", ".join(f.name for f in network.predicted) or "nothing"
-            text = f"{task} asks for what this model does not predict"
-            raise ValueError(f"{text}: it predicts {able}")
+            text = f"{task} asks for nothing that the data know and this model predicts"
+            raise ValueError(f"{text}: {able}")

@@ -40,6 +40,10 @@ class Factor:
     std: tuple = ()
     step_std: tuple = ()
 
+    def __post_init__(self):
+        if isinstance(self.size, np.integer):  # as array.max() + 1 is
+            object.__setattr__(self, "size", int(self.size))
+
     @staticmethod
     def from_plain(plain):
         """A factor from dataclasses.asdict(factor), through JSON or a checkpoint."""
@@ -75,9 +79,15 @@ class Trajectories:
             raise ValueError("trajectories need a factor of the group STATE or ACTION to predict")
         if not isinstance(self.world, str):
             raise ValueError(f"the world {self.world!r} is not the name of one")
+        wrong = [name for name in names if name not in self.values]
+        known = [name for name in self.values if name.endswith("/known")]
+        wrong += [name for name in known if name.removesuffix("/known") not in names]
+        if wrong:
+            text = f"the factors are {', '.join(names)}, and values should have each of them"
+            raise ValueError(f"{text}, and perhaps NAME/known: see {wrong[0]!r}")
         N, L = self.values[names[0]].shape[:2]
-        if self.lengths is None:
-            self.lengths = np.full(N, L, dtype=np.int64)
+        lengths = np.full(N, L, dtype=np.int64) if self.lengths is None else self.lengths
+        self.lengths = np.asarray(lengths)
         checked = {f.name: check(f, self.values[f.name], N, L) for f in self.factors}
         self.values = self.values | checked
         whole = self.lengths.shape == (N,) and self.lengths.dtype.kind in "iu"
@@ -104,12 +114,12 @@ class Trajectories:
         L = self.values[self.factors[0].name].shape[1]
         return (np.arange(L) < self.lengths[:, None]) & self.values.get(f"{name}/known", True)
 
-    def with_known_starts(self):
-        """Those whose states are all known at the first timestep. Raises ValueError without any."""
-        states = [f.name for f in self.factors if f.group == "STATE"]
-        known = np.all([self.valid(name)[:, 0] for name in states], axis=0)  # (N,)
+    def with_known_starts(self, groups=("STATE",)):
+        """Those that know all of some groups at the first timestep. Raises ValueError without any."""
+        names = [f.name for f in self.factors if f.group in groups]
+        known = np.all([self.valid(name)[:, 0] for name in names], axis=0)  # (N,)
         if not known.any():
-            raise ValueError("no trajectory has a known state at its first timestep")
+            raise ValueError(f"no trajectory knows its first {' and '.join(groups).lower()}")
         return self if known.all() else self[known]
 
     def tensors(self, device="cpu"):

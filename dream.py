@@ -16,6 +16,7 @@ repro/dream.sh. Before this: rollout.py.
 import configurator
 
 import math
+import os
 
 import torch
 from tqdm import tqdm
@@ -128,7 +129,11 @@ def main():
         raise ValueError("--out=FILE.npz says where to write the dreams")
     files.check_writable(out)
     source = worlds.source_of(checkpoint.settings(policy.split(",")[0]))
+    if os.path.exists(out) and os.path.exists(source[0]) and os.path.samefile(source[0], out):
+        raise ValueError(f"out={out} holds the demonstrations, which would be lost")
     train, _ = worlds.train_and_validation(*source)
+    if all(f.group != "STATE" for f in train.factors):
+        raise ValueError(f"{source[0]} has no states, and a dream begins with one")
     worlds.check_count(n, train, f"n={n}")
     networks = {
         "policy": load(policy, "ACTION", train, source),

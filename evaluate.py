@@ -201,6 +201,10 @@ def main():
     asked = questions(trajectories, names, sequences, context, seed, returns)
     checks.asked(network, asked)
     results = losses(network, asked, limits(trajectories, asked, kind))
+    for task, row in results.items():
+        if not math.isfinite(row["loss"]):
+            far = f"{trained['dataset']} holds values far from those of training"
+            raise ValueError(f"the loss of {task} is not finite: {far}")
     print(table(results))
     if leaks(results):
         below = "More than 3 standard errors below the exact limit, so something leaks"

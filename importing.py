@@ -11,6 +11,7 @@ Read next: config/locomotion.py, which trains on such a file. Before this: data.
 
 import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
+import dataclasses
 import math
 import os
 import struct
@@ -53,6 +54,9 @@ def main():
         earned = imported.values["return_to_go"][:, 0, 0]
         kept = math.ceil(best * len(earned))
         imported = imported[np.sort(np.argsort(-earned, kind="stable")[:kept])]
+        longest = imported.lengths.max()  # the others are gone, and their padding with them
+        values = {name: x[:, :longest] for name, x in imported.values.items()}
+        imported = dataclasses.replace(imported, values=values)
     if shuffle:
         imported = imported[np.random.default_rng(0).permutation(len(imported))]
     imported.save(out)

@@ -313,7 +313,8 @@ class Transformer(nn.Module):
         number = torch.arange(x.shape[1], device=x.device)  # (T * tokens,)
         place = number
         if self.config.positions == "timestep":  # what is later than the table shares its last row
-            timestep = values["timestep"].clamp(max=self.config.max_timestep - 1)  # (B, T)
+            timestep = values.get("timestep", torch.arange(T, device=x.device).expand(B, T))
+            timestep = timestep.clamp(max=self.config.max_timestep - 1)  # (B, T)
             place = timestep.repeat_interleave(len(tokens), dim=1)  # (B, T * tokens)
         x = self.embedding_norm(x) if self.embedding_norm else F.relu(x) * math.sqrt(x.shape[-1])
         x = self.dropout(x + self.position[place])

@@ -202,7 +202,7 @@ def target_returns(env, train, factor=1.2):
 
     A return below 0 is divided by it: above 1 a target is always better. Source: Uni[MASK], appendix.
     """
-    train = train.with_known_starts()
+    train = train.with_known_starts(("STATE", "RETURN"))
     starts = torch.as_tensor(env.start_features()).double()  # (n, features)
     own = torch.as_tensor(env.dataset_features(train)).double()  # (N, features)
     some = starts.split(max(1, 2**24 // len(own)))  # not all distances at once, if there are many

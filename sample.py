@@ -98,7 +98,10 @@ def query(values, factors, see="", predict="", task="", given="", generator=None
     if not predict and not task:
         for f in predicted or [f for f in factors if f.group != "RETURN"]:
             wanted[f.name] = ~shown[f.name]
-    wanted = {name: mask & ~shown[name] for name, mask in wanted.items()}
+    # A short trajectory knows nothing after its end: that is wanted only if it is named.
+    known = [values.get(f"{f.name}/known", wanted[f.name] | True) for f in factors]  # (B, T) each
+    there = torch.stack(known).any(0) | bool(predict)
+    wanted = {name: mask & ~shown[name] & there for name, mask in wanted.items()}
     if not any(mask.any() for mask in wanted.values()):
         raise ValueError("nothing is left to predict: every entry asked for is also seen")
     return Query(values, shown, wanted)
@@ -114,9 +117,10 @@ def check(network, asked, order="forward", unit="factor"):
     wanted = torch.stack(list(asked.predict.values())).any(0)  # (B, T)
     seen = torch.stack(list(asked.see.values())).any(0)
     later = wanted.cumsum(dim=1) > wanted  # timesteps after the first wanted one
+    beside = any((asked.see[f.name] & wanted).any() for f in network.predicted)  # of more actions
     # A causal model would overlook what is seen there, and answer another question than was asked.
-    if kind == "dt" and (order != "forward" or (seen & later).any()):
-        rule = "order='forward', and see nothing after what is wanted"
+    if kind == "dt" and (order != "forward" or (seen & later).any() or beside):
+        rule = "order='forward', and see no action with what is wanted, and nothing after it"
         raise ValueError(f"the causal model 'dt' looks only back: {rule}")
 
 
@@ -156,8 +160,12 @@ def sample(network, asked, n, generator, order="forward", temperature=1.0, unit=
 def log_likelihood(network, asked, order="forward", unit="factor", generator=None):
     """(B,) float64 log p(the query's wanted values | its seen ones), in nats, by the chain rule.
 
-    generator: for the order "random". Raises ValueError as check(), and for mere means.
+    generator: for the order "random". Raises ValueError as check(), for mere means, and for wanted
+    values that the data do not know.
     """
+    for name, mask in asked.predict.items():
+        if (mask & ~asked.values.get(f"{name}/known", mask)).any():
+            raise ValueError(f"the data do not know all of {name} whose likelihood is asked for")
     nats = fill(network, asked, order, unit, generator, temperature=None)[1]
     if nats.isnan().any():
         raise ValueError("a likelihood needs more than means: train with --head=gaussian")

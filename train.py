@@ -310,8 +310,8 @@ def check_finite(it, *numbers):
     whole = all(math.isfinite(x) for x in (loss_sum, *numbers) if x is not None)
     if not whole or not all(p.isfinite().all() for p in network.parameters()):
         since = rows[-1]["iter"] if rows else first_iter
-        advice = checkpoint.how_to_go_on(out_dir)
-        raise ValueError(f"a loss between steps {since} and {it} is not finite{advice}")
+        advice = "try a smaller learning_rate, or a grad_clip"
+        raise ValueError(f"a loss between steps {since} and {it} is not finite: {advice}")
 
 
 def save(it, with_best):

@@ -304,9 +304,12 @@ class GymEnv:
             raise ValueError(f"the model knows no return_to_go as importing.py makes it: {modes}")
 
     def _features(self, values):
-        """(rows, features): the states in units of their standard deviation."""
+        """(rows, features): the states in units of their standard deviation; of classes one-hot."""
         states = [f for f in self.factors if f.group == "STATE"]
-        columns = [values[f.name] / np.array(f.std or 1.0) for f in states]
+        scaled = lambda f, x: (
+            x / np.array(f.std or 1.0) if f.kind == "continuous" else np.eye(f.size)[x]
+        )
+        columns = [scaled(f, values[f.name]) for f in states]
         return np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1)
 
 
@@ -342,8 +345,10 @@ def describe(trajectories):
         if f"{f.name}/known" in trajectories.values:
             lines[-1] += f", known in {valid.sum()} steps"
         if f.group == "RETURN" and f.kind == "continuous":
-            total = array[:, 0, 0].astype(np.float64)
-            lines.append(f"  return: {total.mean():.4g} on average, {between(total)}")
+            total = array[valid[:, 0], 0, 0].astype(np.float64)
+            lines.append(
+                f"  return: {total.sum() / max(1, len(total)):.4g} on average, {between(total)}"
+            )
     return "\n".join(lines)
 
 

@@ -58,6 +58,7 @@ SETTINGS = {  # command: words that its one line must hold
     "train.py --threads=99999999999999": ["threads"],
     "train.py --state_weight=nan": ["state_weight"],
     "train.py --action_weight=-1": ["action_weight"],
+    "train.py --action_weight=0 --task=behavior_cloning": ["behavior_cloning", "action_weight"],
     "train.py --return_weight=-1": ["return_weight", "-1"],
     "train.py --return_weight=nan": ["return_weight"],
     "train.py --task=return_to_go": ["return_to_go", "return_weight"],

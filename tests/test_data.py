@@ -378,6 +378,22 @@ def test_what_is_known_has_the_shape_of_the_data(known):
         replace(made, values=made.values | {"speed/known": known})
 
 
+@pytest.mark.parametrize("name", ["Speed/known", "space/known"])
+def test_what_is_known_is_of_a_factor(name):
+    made = small(4, 6)
+    with pytest.raises(ValueError, match=name):
+        replace(made, values=made.values | {name: np.ones((4, 6), dtype=bool)})
+    with pytest.raises(ValueError, match="speed"):
+        replace(made, values={"room": made.values["room"]})
+
+
+def test_sizes_and_lengths_may_come_as_numpy_or_lists_give_them():
+    made = small(4, 6, lengths=[6, 5, 4, 6])
+    room = Factor("room", "STATE", "categorical", made.values["room"].max() + 1)
+    assert room == made.factors[0] and type(room.size) is int
+    assert made.lengths.tolist() == [6, 5, 4, 6] and made.valid().sum() == 21
+
+
 # ---- statistics ----------------------------------------------------------------------------------
 
 

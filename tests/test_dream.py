@@ -702,3 +702,13 @@ def check_dream_line(words, made, smoke):
         keys = ("dataset", "num_trajectories", "data_seed")
         sources |= {tuple(config[key] for key in keys) for config, _ in configs}
     assert len(sources) == 1
+
+
+def test_demonstrations_are_not_overwritten_by_dreams(dreams, place, toy_data, tmp_path):
+    path = tmp_path / "toy.npz"
+    toy_data.save(str(path))
+    save_run(place / "of_a_file", toy_data.factors, 0, 5, path, n=0)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="demonstrations, which would be lost"):
+        dreams(policy="of_a_file", out="toy.npz")
+    assert path.read_bytes() == before

@@ -219,6 +219,7 @@ def test_the_best_episodes_can_be_had_alone(run_warm, tmp_path):
     whole, best = importing.read(path), Trajectories.load(str(tmp_path / "best.npz"))
     earned = [data.values["return_to_go"][:, 0, 0].tolist() for data in (whole, best)]
     assert sorted(earned[1]) == sorted(earned[0])[-2:] and len(earned[1]) == 2
+    assert best.valid().shape[1] == best.lengths.max() < whole.lengths.max()
 
 
 def test_short_episodes_are_left_out_on_request(tmp_path):

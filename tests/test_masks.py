@@ -430,10 +430,8 @@ def add(monkeypatch):
 
     def before(task):
         monkeypatch.setattr(masks, "TASKS", {task.__name__: task} | masks.TASKS)
-        traits.of.cache_clear()
 
-    yield before
-    traits.of.cache_clear()
+    return before
 
 
 @pytest.mark.parametrize("task", NEW, ids=lambda task: task.__name__)
@@ -606,6 +604,12 @@ def test_no_task_sees_or_asks_what_is_padding_or_unknown(toy_data, generator):
             found.append({n: p.grad.clone() for n, p in network.named_parameters()})
             found[-1]["loss"] = total.detach()
         assert identical(*found) and found[0]["loss"] > 0
+
+
+def test_a_name_may_be_given_to_another_task(monkeypatch):
+    for name, one in (("past", False), ("forward_dynamics", True), ("past", False)):
+        monkeypatch.setitem(masks.TASKS, "mine", masks.TASKS[name])
+        assert traits.of("mine").one_timestep == one
 
 
 def test_masks_are_as_they_were_where_all_is_known(toy_data, generator):

@@ -159,7 +159,8 @@ def test_a_grid_search_has_a_line_for_each_pair_of_values_and_seed():
     words = "config/minigrid_bc.py learning_rate=3e-4,1e-3 task=past,past+future --max_iters=7"
     for arguments in script_lines(f"SEEDS='0 1' bash sweep.sh {words}"):
         config = settle(arguments)
-        assert (run.study, run.results) == ("sweep_minigrid_bc", "out/sweep")
+        # rows of one table differ in the two settings alone
+        assert (run.study, run.results) == ("sweep_minigrid_bc--max_iters=7", "out/sweep")
         pair = dict(part.split("=") for part in run.row.split(","))
         expected = config["learning_rate"], config["task"]
         assert (float(pair["learning_rate"]), pair["task"]) == expected
@@ -187,13 +188,18 @@ def test_what_a_script_would_take_is_told_from_its_lines(run_warm, tmp_path, mon
 
 @pytest.mark.parametrize(
     "command",
-    ["ROWS=randm bash minigrid.sh", "bash sweep.sh a=1,2 b=2", "JOBS=0 bash minigrid.sh"],
+    [
+        "ROWS=randm bash minigrid.sh",
+        "bash sweep.sh a=1,2 b=2",
+        "bash sweep.sh config/minigrid_bc.py seed=1,2 n_ff=32",
+        "JOBS=0 bash minigrid.sh",
+    ],
 )
 def test_a_script_refuses_what_it_does_not_know(command):
     line = f"LIST=1 {command.replace('bash ', 'bash repro/')}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert done.returncode == 1 and not done.stdout
-    assert re.match("there is no row 'randm'|usage: bash|JOBS=0 is not", done.stderr)
+    assert re.match("there is no row 'randm'|usage: bash|JOBS=0 is not|seeds are", done.stderr)
 
 
 def test_every_config_is_accepted_and_writes_into_a_folder_of_its_own_name():

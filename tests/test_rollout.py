@@ -381,8 +381,18 @@ def test_a_factor_makes_targets_of_what_the_nearest_start_earned(factor, expecte
         dataset_features=lambda train: np.array([[4.0], [0.0], [1.0], [2.0], [3.0]]),
         dataset_returns=lambda train: np.array([20.0, -12.0, -6.0, 0.0, 10.0]),
     )
-    train = SimpleNamespace(with_known_starts=lambda: None)
+    train = SimpleNamespace(with_known_starts=lambda groups: None)
     np.testing.assert_allclose(rollout.target_returns(env, train, factor), expected[::-1])
+
+
+def test_a_return_that_is_not_known_is_no_target():
+    demos, known = doorkey.make_dataset(300, seed=4), np.ones((300, 10), dtype=bool)
+    known[::2] = False
+    earned = np.where(known, demos.values["return_to_go"], 0)
+    values = demos.values | {"return_to_go": earned, "return_to_go/known": known}
+    env = doorkey.DoorKey(30, seed=1)
+    found = rollout.target_returns(env, replace(demos, values=values), 1.0)
+    np.testing.assert_array_equal(found, rollout.target_returns(env, demos[1::2], 1.0))
 
 
 @pytest.mark.parametrize("target, earned", [("1", 1), ("2", 2), ("x0", 0)])

@@ -1,5 +1,6 @@
 """Answers to questions: samples and likelihoods against exact inference, and what is refused."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 import bayes
+import data
 import doorkey
 import model
 import rollout
@@ -308,6 +310,29 @@ def test_what_a_model_cannot_answer(trajectories, small):
             sample.check(network, ask(trajectories, [0], **text), **options)
     past = ask(trajectories, [0], see="state[:4], return[:4], action[:3]", predict="action[3]")
     sample.check(Stub(FACTORS, T, "dt"), past)
+
+
+def test_a_causal_model_sees_no_other_action_of_the_timestep_that_it_answers():
+    arms = [Factor(name, "ACTION", "categorical", 3) for name in ("left", "right")]
+    values = {f.name: torch.zeros(1, 4, dtype=torch.long) for f in arms}
+    before = sample.query(values, arms, see="left[:2], right[:2]", predict="left[2]")
+    sample.check(Stub(arms, 4, "dt"), before)
+    beside = sample.query(values, arms, see="left[:2], right[:3]", predict="left[2]")
+    with pytest.raises(ValueError, match="no action with what is wanted"):
+        sample.check(Stub(arms, 4, "dt"), beside)
+    sample.check(Stub(arms, 4), beside)
+
+
+def test_what_comes_after_the_end_of_a_trajectory_is_wanted_only_by_name(toy_data):
+    short = replace(toy_data[:2], lengths=np.array([3, 6]))
+    window = data.Windows(short, 5).at(torch.tensor([0]), torch.tensor([0]))
+    for options in (dict(see="state[0]"), dict(task="span(1,5)")):
+        asked = sample.query(window, toy_data.factors, **options)
+        assert asked.predict["action"].any() and not asked.predict["action"][:, 3:].any()
+    named = sample.query(window, toy_data.factors, see="state[0]", predict="action[2:]")
+    assert named.predict["action"].tolist() == [[False, False, True, True, True]]
+    with pytest.raises(ValueError, match="do not know all of action"):
+        sample.log_likelihood(Stub(toy_data.factors, 5), named)
 
 
 # --------------------------------------------------------------------------------------------------

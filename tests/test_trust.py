@@ -357,7 +357,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_overwrites_a_checkpoi
     first = last["iter"]
     assert first % 10 == 0 and first == int(read_log(tmp_path / "run")[-1]["iter"])
     assert f"between steps {first} and {first + 10} is not finite" in message
-    assert "--init_from=resume" in message
+    assert "learning_rate" in message
     assert all(x.isfinite().all() for x in last["weights"].values())
     assert all(x.isfinite().all() for x in last["raw_weights"].values())
     before = snapshot(tmp_path)
