@@ -299,18 +299,16 @@ def begin(network, dataset, train, episodes, seed, mode, target="x1.2", env_id=N
     return env, game
 
 
-def measure(network, dataset, train, episodes, seed, modes=("bc",), target="x1.2",
-            env_id=None, sampled=True, demos=None, **options):  # fmt: skip
+def measure(network, dataset, train, episodes, seed, modes=("bc",), quantile=0.99, candidates=16,
+            **options):  # fmt: skip
     """{mode: {measure: {mean, sem}}} on the same fresh episodes: the return and the world's own.
 
-    sem: the mean's standard error, None of a single episode. options: of play(); the rest: of
-    begin().
+    sem: the mean's standard error, None of a single episode. options: of begin().
     """
     results, states = {}, [f for f in network.factors if f.group == "STATE"]
     for mode in modes:
-        asked = network, dataset, train, episodes, seed, mode, target, env_id, sampled, demos
-        env, game = begin(*asked)
-        values, rewards = play(network, env, **game, **options)
+        env, game = begin(network, dataset, train, episodes, seed, mode, **options)
+        values, rewards = play(network, env, quantile=quantile, candidates=candidates, **game)
         measures = {"return": rewards.sum(axis=1)} | env.report()
         if "condition" in game:
             measures |= arrivals(values, game["condition"], states)
@@ -324,13 +322,13 @@ def measure(network, dataset, train, episodes, seed, modes=("bc",), target="x1.2
 def measured(network, dataset, game, modes, targets, **options):
     """(label, measure()) of each mode; of those that ask for a return, for each target.
 
-    game: (train, episodes, seed), as measure() takes them, and the options.
+    game: (train, episodes, seed), as measure() takes them; and its options.
     """
     for mode in modes:
         several = mode.startswith("rc") and len(targets) > 1
         for target in targets if several else targets[:1]:
             label = f"{mode}, asked for {target}" if several else mode
-            yield label, measure(network, dataset, *game, [mode], target, **options)[mode]
+            yield label, measure(network, dataset, *game, [mode], target=target, **options)[mode]
 
 
 def score(earned, env_id, low=None, high=None):

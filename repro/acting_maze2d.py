@@ -58,8 +58,8 @@ def obeyed(network, dataset, train):
     for shown, mode in SHOWN.items():
         found[shown] = {}
         for target in rollout.parse_targets(f"x{asked.replace(',', ',x')}"):
-            game = train, episodes, rollout.ROLLOUT_SEED, [mode], target
-            row = rollout.measure(network, dataset, *game)[mode]
+            game = train, episodes, rollout.ROLLOUT_SEED, [mode]
+            row = rollout.measure(network, dataset, *game, target=target)[mode]
             found[shown][target.removeprefix("x")] = row["return"]["mean"]
     return found
 
