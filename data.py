@@ -20,7 +20,7 @@ import torch
 import files
 
 GROUPS = ("STATE", "ACTION", "RETURN")  # the order of the last axis of every mask
-LARGE = 2**24  # numbers of a factor: of more than these a part stands for all in its statistics
+LARGE = 2**24  # a factor of more numbers than this gets its statistics from a part of them
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,8 @@ class Trajectories:
                 raise ValueError("it has no header, which save() writes")
             header = json.loads(str(arrays.pop("header")))
             factors = [Factor.from_plain(plain) for plain in header["factors"]]
-            values = {factor.name: arrays[f"values/{factor.name}"] for factor in factors}
-            known = [f"{name}/known" for name in values if f"values/{name}/known" in arrays]
-            values |= {name: arrays[f"values/{name}"] for name in known}
-            extras = [name for name in arrays if name.startswith("extras/")]
-            extras = {name.removeprefix("extras/"): arrays[name] for name in extras}
+            values, extras = ({name.removeprefix(part): x for name, x in arrays.items()
+                               if name.startswith(part)} for part in ("values/", "extras/"))  # fmt: skip
             return Trajectories(factors, values, header["world"], arrays["lengths"], extras)
 
 
@@ -231,17 +228,17 @@ class Windows:
         self.L = values[self.names[0]].shape[1]
         self.flat = {name: array.flatten(0, 1) for name, array in values.items()}  # (N * L, ...)
         self.lengths = torch.as_tensor(trajectories.lengths, device=device)  # (N,)
-        self.room = (self.lengths - context + 1).clamp(min=1)  # (N,) the windows of each trajectory
-        self.last = self.room.cumsum(0)  # windows are numbered through all trajectories
+        self.room = (self.lengths - context + 1).clamp(min=1)  # (N,) how many windows each has
+        self.ends = self.room.cumsum(0)  # windows are numbered through all trajectories
         # Asked for once, here: whoever asks a GPU for a number has to wait for it.
-        self.count = int(self.last[-1])
+        self.count = int(self.ends[-1])
         self.all_known = len(values) == len(self.names) and trajectories.lengths.min() >= context
 
     def draw(self, batch_size, generator):
         """at() of windows drawn by a torch.Generator on the same device."""
-        options = {"generator": generator, "device": self.last.device}
+        options = {"generator": generator, "device": self.ends.device}
         window = torch.randint(self.count, (batch_size,), **options)  # (B,)
-        episode = torch.searchsorted(self.last, window, right=True)  # (B,) whose window it is
+        episode = torch.searchsorted(self.ends, window, right=True)  # (B,) whose window it is
         # The start gets a draw of its own: where every window is a whole trajectory, as in DoorKey,
         # these are the draws that all committed results were made with.
         uniform = torch.rand(batch_size, dtype=torch.float64, **options)

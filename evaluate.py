@@ -39,7 +39,7 @@ out = ""  # the file to write the results to; empty: eval.json in out_dir
 CHUNK = 250  # sequences that answer() computes at a time: more would not stay in a CPU's cache
 VALIDATION_SEED = 999  # of the masks of validation during training
 ORDER = (*masks.EIGHT, "behavior_cloning_states", "reward_conditioned_states")
-PLACE = {task: place for place, task in enumerate(ORDER)}  # is added to a task's seed; others: 8
+PLACE = {task: place for place, task in enumerate(ORDER)}  # is added to a task's seed, or else 8
 
 
 def answer(network, values, see, at=None):

@@ -17,7 +17,7 @@ Throughout, i says where a sequence is cut; each draws its own. Source: Uni[MASK
 Read next: model.py.
 """
 
-import configurator
+import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
 
 import difflib
 import re

@@ -139,8 +139,8 @@ def attend(q, k, v, mask, dropout):
     if T >= 64 and (p == 0 or k.device.type != "cpu"):
         mask = None if mask is None else mask[None]
         return F.scaled_dot_product_attention(q[None], k[None], v[None], mask, p)[0]
-    # Few tokens: written out, which on a CPU takes 12% off a step. Softmax is slow there along a
-    # short last axis: so keys stand before queries, and where they are very few, before heads too.
+    # Few tokens, or dropout on a CPU: written out, which takes 12% off a CPU's step. Softmax is slow
+    # there along a short last axis: keys stand before queries, and if very few, before heads too.
     scores = torch.bmm(k, q.transpose(1, 2)) / math.sqrt(hs)  # (heads, T, n)
     if mask is not None:
         scores = scores.masked_fill(~mask.transpose(1, 2), -math.inf)

@@ -185,16 +185,16 @@ def fill(network, asked, order, unit, generator, temperature):
     wanted = torch.stack([asked.predict[f.name] for f in factors], dim=2)  # (B, T, F)
     B, T, F = wanted.shape
     rows, total = torch.arange(B), torch.zeros(B, dtype=torch.float64)
-    rank = torch.arange(T * F).double().expand(B, -1).view(B, T, F)  # the lowest is filled in next
+    turn = torch.arange(T * F).double().expand(B, -1).view(B, T, F)  # the lowest is filled in next
     if order == "backward":
-        rank = -rank
+        turn = -turn
     if order == "random":
-        rank = torch.rand(B, T, F, generator=generator)
+        turn = torch.rand(B, T, F, generator=generator)
     while wanted.any():
         outputs = evaluate.answer(network, values, see)  # {factor: (B, T, ...)}
         if order == "confidence":
-            rank = torch.stack([entropy(f, outputs) for f in factors], dim=2)
-        entry = rank.masked_fill(~wanted, math.inf).flatten(1).argmin(dim=1)  # (B,)
+            turn = torch.stack([entropy(f, outputs) for f in factors], dim=2)
+        entry = turn.masked_fill(~wanted, math.inf).flatten(1).argmin(dim=1)  # (B,)
         t, chosen = entry // F, entry % F
         for number, f in enumerate(factors):
             mates = [g == f or (unit == "group" and g.group == f.group) for g in factors]
