@@ -5,7 +5,8 @@
 A task's loss is the mean over all predicted entries of a factor, summed over factors, as in
 training with weights of 1. The *limit* is the loss of the exact posterior (bayes.py): what no model
 can beat. The masks are spread evenly over the timesteps, and drawn with a seed of their own: two
-models answer the same questions. Read next: rollout.py, which lets a model act; sample.py, which asks it.
+models answer the same questions. Read next: rollout.py, which lets a model act; sample.py, which
+asks it.
 """
 
 import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
@@ -125,8 +126,8 @@ def losses(network, asked, exact=None):
         for f in network.predicted:
             if f.kind == "categorical":
                 right = outputs[f.name].argmax(dim=-1) == model.take(values[f.name], at)
-                accuracy = pooled({f.name: right}, predict, values["episode"])[1]
-                row["factors"][f.name]["accuracy"] = accuracy
+                _, share, _ = pooled({f.name: right}, predict, values["episode"])
+                row["factors"][f.name]["accuracy"] = share
         if exact and exact[task]:
             known = [name for name in entries if name in exact[task]]  # returns only where asked
             nats = {name: model.take(exact[task][name], at) for name in known}

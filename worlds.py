@@ -305,11 +305,11 @@ class GymEnv:
 
     def _features(self, values):
         """(rows, features): the states in units of their standard deviation; of classes one-hot."""
-        states = [f for f in self.factors if f.group == "STATE"]
-        scaled = lambda f, x: (
-            x / np.array(f.std or 1.0) if f.kind == "continuous" else np.eye(f.size)[x]
-        )
-        columns = [scaled(f, values[f.name]) for f in states]
+        columns = []
+        for f in (f for f in self.factors if f.group == "STATE"):
+            x = values[f.name]
+            x = np.eye(f.size)[x] if f.kind == "categorical" else x / np.array(f.std or 1.0)
+            columns.append(x)
         return np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1)
 
 
@@ -344,11 +344,9 @@ def describe(trajectories):
         lines.append(f"  {f.name:14s} {f.group:7s} {size:14s} {between(array[valid])}")
         if f"{f.name}/known" in trajectories.values:
             lines[-1] += f", known in {valid.sum()} steps"
-        if f.group == "RETURN" and f.kind == "continuous":
+        if f.group == "RETURN" and f.kind == "continuous" and valid[:, 0].any():
             total = array[valid[:, 0], 0, 0].astype(np.float64)
-            lines.append(
-                f"  return: {total.sum() / max(1, len(total)):.4g} on average, {between(total)}"
-            )
+            lines.append(f"  return: {total.mean():.4g} on average, {between(total)}")
     return "\n".join(lines)
 
 
