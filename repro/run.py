@@ -5,9 +5,10 @@
 Adds one line of JSON to repro/results/minigrid_500.jsonl: the command, seed, settings, versions,
 minutes, results, and the log of training. Flags that are not settings of this script go to
 train.py. If the study has a line of this row and seed, made with the same settings, there is
-nothing to do. One that was made with others is replaced. An interrupted run goes on from its last
-checkpoint, unless its dreams were made anew since. Paths count from the repository's root.
---seeds=0,1,2 trains these at once (train_seeds.py), for a GPU: a {seed} stands for each of them.
+nothing to do. One that was made with others, or of a file that has changed, is replaced. An
+interrupted run goes on from its last checkpoint, unless its dreams were made anew since. Paths
+count from the repository's root. --seeds=0,1,2 trains these at once (train_seeds.py), for a GPU: a
+{seed} stands for each of them.
 Read next: minigrid.sh, for the lines of a study; measure.py; figures.py.
 """
 
@@ -22,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,6 +89,7 @@ def measure(path, arguments, config, training, locks):
     command = shlex.join(["python", "repro/run.py", *arguments])
     line = {"row": row, "seed": config["seed"], "command": command, "settings": settings_of(config)}
     line["minutes"] = {"training": round(training, 2), "evaluation": round(evaluation, 2)}
+    line |= {"data": stamp(config)} if stamp(config) else {}
     append(path, line | measured)
     name = f"{path}: {row}, seed {config['seed']}"
     print(f"{name}: made in {training + evaluation:.1f} minutes", flush=True)
@@ -171,7 +174,16 @@ def done(path, config):
 
 def has_line(path, config):
     same = [x for x in read_results(path) if (x["row"], x["seed"]) == (row, config["seed"])]
-    return bool(same) and same[0]["settings"] == settings_of(config)
+    if not same or same[0]["settings"] != settings_of(config):
+        return False
+    now = stamp(config)
+    return not now or same[0].get("data", now) == now
+
+
+def stamp(config):
+    """A number that tells the content of a file of trajectories; None for a world's name."""
+    path = Path(config["dataset"])
+    return zlib.crc32(path.read_bytes()) if path.is_file() else None
 
 
 def has_checkpoint(folder):
@@ -218,8 +230,9 @@ def train(arguments, configs, locks):
     resume, earlier = all(x is not None for x in states), max(x or 0.0 for x in states)
     began = time.time()
     for config in configs:
-        state = {"settings": settings_of(config), "minutes": earlier if resume else 0.0}
-        files.save_json(Path(config["out_dir"], "run.json"), state | {"began": began})
+        state = {"settings": settings_of(config), "data": stamp(config), "began": began}
+        state |= {"minutes": earlier if resume else 0.0}
+        files.save_json(Path(config["out_dir"], "run.json"), state)
     out_dir = configs[0]["out_dir"]
     own = [f"--max_iters={configs[0]['max_iters']}"]
     own += ["--init_from=resume"] if resume else ["--overwrite=True"]
@@ -242,7 +255,8 @@ def state_of(config):
     state = json.loads(state_file.read_text(encoding="utf-8"))
     dreams = Path(config["dreams"] or ROOT)
     dreamt_anew = dreams.is_file() and dreams.stat().st_mtime > saved.stat().st_mtime
-    if state["settings"] != settings_of(config) or dreamt_anew:
+    changed = state["settings"] != settings_of(config) or state.get("data") != stamp(config)
+    if changed or dreamt_anew:
         return None
     # what the last session did after its last checkpoint is lost, and not counted
     return state["minutes"] + max(0.0, saved.stat().st_mtime - state["began"]) / 60

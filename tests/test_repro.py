@@ -286,6 +286,24 @@ def test_a_run_is_made_once_and_anew_with_other_settings(line, tmp_path):
     assert changed["settings"] == first["settings"] | {"learning_rate": 3e-3}
 
 
+def test_a_run_is_made_anew_when_its_file_has_changed(line, tmp_path, toy_data):
+    path, flags = (
+        tmp_path / "toy.npz",
+        ["--num_trajectories=0", "--context=5", "--learning_rate=1e-3"],
+    )
+    toy_data.save(str(path))
+    line("random", f"--dataset={path}", *flags)
+    (first,) = run.read_results(tmp_path / "results" / "s.jsonl")
+    assert "there already" in line("random", f"--dataset={path}", *flags)
+    toy_data[::-1].save(str(path))
+    assert "made in" in line("random", f"--dataset={path}", *flags)
+    assert "--overwrite=True" in line.calls[0]
+    (second,) = run.read_results(tmp_path / "results" / "s.jsonl")
+    assert first["data"] != second["data"] and first["results"] != second["results"]
+    path.unlink()  # who has the results alone need not make them again
+    assert "there already" in line("random", f"--dataset={path}", *flags)
+
+
 def test_seeds_at_once_are_lines_as_if_made_one_by_one(line, tmp_path):
     path = tmp_path / "results" / "s.jsonl"
     line("random", "--seed=2")
