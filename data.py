@@ -80,11 +80,12 @@ class Trajectories:
         if not isinstance(self.world, str):
             raise ValueError(f"the world {self.world!r} is not the name of one")
         wrong = [name for name in names if name not in self.values]
-        known = [name for name in self.values if name.endswith("/known")]
-        wrong += [name for name in known if name.removesuffix("/known") not in names]
+        wrong += [name for name in self.values if name.removesuffix("/known") not in names]
         if wrong:
-            text = f"the factors are {', '.join(names)}, and values should have each of them"
-            raise ValueError(f"{text}, and perhaps NAME/known: see {wrong[0]!r}")
+            text = (
+                f"the factors are {', '.join(map(str, names))}, and values should have each of them"
+            )
+            raise ValueError(f"{text}, perhaps NAME/known, and nothing else: see {wrong[0]!r}")
         N, L = self.values[names[0]].shape[:2]
         lengths = np.full(N, L, dtype=np.int64) if self.lengths is None else self.lengths
         self.lengths = np.asarray(lengths)
@@ -157,8 +158,8 @@ class Trajectories:
 def check(factor, array, N, L):
     """A factor's array, as int64 or float32. Raises ValueError for the first thing wrong with it."""
     name, categorical = factor.name, factor.kind == "categorical"
-    if not (isinstance(name, str) and name.isidentifier()) or name == "timestep":
-        rule = "letters, digits and _ only, and not timestep"
+    if not (isinstance(name, str) and name.isidentifier()) or name in ("timestep", "episode"):
+        rule = "letters, digits and _ only, and not timestep or episode"
         raise ValueError(f"a factor cannot be called {name!r}: {rule}")
     sized = isinstance(factor.size, int) and factor.size >= 1
     if factor.kind not in ("categorical", "continuous") or not sized:

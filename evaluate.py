@@ -144,9 +144,10 @@ def pooled(entries, predict, episode):
     """{factor: mean loss over the predicted entries}, their sum, and its standard error.
 
     entries, predict: {factor: (n, T)}; episode: (n,) those of one trajectory are not independent.
-    A factor of which nothing is predicted has 0.
+    A factor of which nothing is predicted has 0. A single trajectory tells no error: None.
     """
     means, deviation = {}, torch.zeros(len(episode), dtype=torch.float64)
+    G = len(episode.unique())
     for name, entry in entries.items():
         mask = predict[name]
         count = mask.sum().clamp(min=1)
@@ -155,12 +156,13 @@ def pooled(entries, predict, episode):
         # (n,) how far each sequence draws the mean, a ratio of sums, away from its value
         deviation += (entry.sum(dim=1) - means[name] * mask.sum(dim=1)) / count
     of_each = torch.zeros_like(deviation).index_add(0, episode, deviation)
-    return means, sum(means.values()), of_each.square().sum().sqrt().item()
+    error = math.sqrt(of_each.square().sum() * G / (G - 1)) if G > 1 else None
+    return means, sum(means.values()), error
 
 
 def leaks(results):
     """The tasks more than 3 standard errors below the exact limit: their model sees too much."""
-    rows = {task: row for task, row in results.items() if row["gap"] is not None}
+    rows = {task: row for task, row in results.items() if row["gap_se"] is not None}
     return [task for task, row in rows.items() if row["gap"] < -3 * row["gap_se"]]
 
 

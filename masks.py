@@ -298,15 +298,16 @@ def draw(task, B, T, generator, balanced=False, returns="unchanged"):
     task: a name in TASKS, "span(a,b)", or a mixture: rows_of() says which sequence has which task.
     generator: torch.Generator; the masks are made on its device.
     balanced: stratify the draws, for evaluation. returns: one of RETURN_MODES, for what is seen.
-    Raises ValueError for an unknown task or a context too short for it.
+    Raises ValueError for an unknown task or mode, or a context too short for it.
     """
     pairs = []
     for name, rows in rows_of(task, B).items():
         batch, match = Batch(rows.stop - rows.start, T, generator, balanced), SPAN.fullmatch(name)
         pairs.append(span(batch, int(match[1]), int(match[2])) if match else TASKS[name](batch))
     see, predict = (torch.cat(masks) for masks in zip(*pairs))
+    configurator.check({"returns": returns}, {"returns": RETURN_MODES})
     if returns != "unchanged":
-        see[..., RETURN] = {"all": True, "with_state": see[..., STATE]}[returns]
+        see[..., RETURN] = True if returns == "all" else see[..., STATE]
     return see, predict
 
 

@@ -297,7 +297,8 @@ class Transformer(nn.Module):
     def forward(self, values, see, at=None):
         """{factor: (B, T, classes or k)}, or (B, 1, ...) with `at`.
 
-        values: {factor: (B, T) or (B, T, k)}; see: (B, T, 3) or {factor: (B, T)}.
+        values: {factor: (B, T) or (B, T, k)}, and for positions="timestep" also "timestep" (B, T);
+        see: (B, T, 3) or {factor: (B, T)}.
         at: (B,) the one timestep that is wanted of each sequence: the last block is computed for it
         alone. That halves a step of behaviour cloning, and a rollout.
         Raises ValueError if the window is longer than the context.
@@ -313,13 +314,12 @@ class Transformer(nn.Module):
         number = torch.arange(x.shape[1], device=x.device)  # (T * tokens,)
         place = number
         if self.config.positions == "timestep":  # what is later than the table shares its last row
-            timestep = values.get("timestep", torch.arange(T, device=x.device).expand(B, T))
-            timestep = timestep.clamp(max=self.config.max_timestep - 1)  # (B, T)
+            timestep = values["timestep"].clamp(max=self.config.max_timestep - 1)  # (B, T)
             place = timestep.repeat_interleave(len(tokens), dim=1)  # (B, T * tokens)
         x = self.embedding_norm(x) if self.embedding_norm else F.relu(x) * math.sqrt(x.shape[-1])
         x = self.dropout(x + self.position[place])
         # Which tokens are decoded: those that predict something, at the wanted timesteps.
-        rows = number.view(T, -1)[:, self.decoded]  # (T, n)
+        rows = torch.stack([number[g :: len(tokens)] for g in self.decoded], dim=1)  # (T, n)
         rows = take(rows.expand(B, -1, -1), at).flatten(1)  # (B, n)
         mask = (number <= number[:, None])[None] if self.causal else None  # (1, T * tokens, ...)
         for block in self.blocks[:-1]:

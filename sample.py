@@ -68,13 +68,15 @@ class Query(NamedTuple):
     predict: dict  # {factor: (B, T) bool}, disjoint from `see`
 
 
-def query(values, factors, see="", predict="", task="", given="", generator=None, predicted=()):
+def query(values, factors, see="", predict="", task="", given="", generator=None, predicted=(),
+          returns="unchanged"):  # fmt: skip
     """A Query about windows of trajectories, from text in the query language.
 
     values: {factor: (B, T) or (B, T, k) tensor}. task: adds to `see`, and says what is wanted if
     `predict` does not; drawn with the torch.Generator. given: values that replace those of the
     windows, and are seen. Without `predict` or a task, all that is not seen of the factors
-    `predicted` is wanted (a network's; by default the states and actions).
+    `predicted` is wanted (a network's; by default the states and actions). returns: those that a
+    task shows, one of masks.RETURN_MODES.
     Raises ValueError for text that is malformed or leaves nothing to predict.
     """
     B, T = values[factors[0].name].shape[:2]
@@ -90,7 +92,8 @@ def query(values, factors, see="", predict="", task="", given="", generator=None
         if f"{name}/known" in values:
             values[f"{name}/known"][:, t] = True
     if task:
-        drawn = masks.draw(task, B, T, generator or torch.Generator().manual_seed(0))
+        generator = generator or torch.Generator().manual_seed(0)
+        drawn = masks.draw(task, B, T, generator, returns=returns)
         task_see, task_predict = (masks.expand(mask, factors) for mask in drawn)
         shown = {name: shown[name] | task_see[name] for name in shown}
         wanted = wanted if predict else task_predict
@@ -319,7 +322,8 @@ def main():
     checks.fit(network, held_out, trained["dataset"])
     window, facts = one_window(held_out, network.config.context), worlds.WORLDS.get(held_out.world)
     generator = torch.Generator().manual_seed(seed)
-    asked = query(window, network.factors, see, predict, task, given, generator, network.predicted)
+    texts, returns = (see, predict, task, given), trained.get("returns", "unchanged")
+    asked = query(window, network.factors, *texts, generator, network.predicted, returns)
     check(network, asked, order)
     named = parse(see, network.factors, network.config.context)
     unknown = [f"{name}[{t}]" for name, t in named if not asked.see[name][0, t]]

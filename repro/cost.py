@@ -70,7 +70,8 @@ def main():
         vars(run).update(configurator.override(run.OWN, run.split(arguments)[0]))
         config = run.train_settings(arguments)
         modes = rollout.parse_modes(run.modes or config["eval_modes"])
-        key = str({k: v for k, v in config.items() if k not in (*APART, "learning_rate")})
+        same = {k: v for k, v in config.items() if k not in (*APART, "learning_rate")}
+        key = str((same, run.rollouts, modes))
         if key not in known:
             known[key] = cost(config, modes)
         evaluations = config["max_iters"] // config["eval_interval"] + 1

@@ -77,7 +77,8 @@ def main():
         print(f"\n{text}")
         return
     # the main study of a world has no ending to its figure's name
-    ending = f"_{variant}{paper}".removeprefix("_medium" if world == "maze2d" else "_500")
+    main = "medium" if world == "maze2d" else "500"
+    ending = f"{'' if variant == main else f'_{variant}'}{paper}"
     on_gpu = sum("gpu" in line.get("versions", {}) for line in lines)
     gpu = "GPU=1 " if on_gpu > len(lines) / 2 else ""
     which = f"{'PAPER=1 ' if paper else ''}{gpu}{'MAZE' if world == 'maze2d' else 'N'}={variant}"

@@ -20,7 +20,7 @@ TENTH=${TENTH:-74}                 # a tenth of the training episodes
 STUDY=locomotion_$NAME DATA=out/locomotion_data/$NAME
 export MINARI_DATASETS_PATH=${MINARI_DATASETS_PATH:-$PWD/out/minari}
 
-if [ "${LIST:-0}" = 0 ] && [ ! -f "$DATA.npz" ]; then
+if [ "${LIST:-0}" = 0 ] && [ ! -f "${DATA}_films.npz" ]; then
   few=${TINY:+--steps=2000 --record=2000}
   # shellcheck disable=SC2086  # these are several words
   python repro/make_locomotion.py --env="$WORLD" --name="$NAME" ${MAKE:-} $few

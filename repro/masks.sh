@@ -37,7 +37,9 @@ for seed in $(seeds); do
 done
 
 run_all
-line "python repro/generality.py --study=masks_doorkey --results=$RESULTS --runs=$RUNS"
-if [ -z "$ROWS" ]; then run_all; fi
+case "$WORLDS" in
+  *doorkey*) line "python repro/generality.py ${ROWS:+--rows=${ROWS// /,}} --results=$RESULTS --runs=$RUNS" ;;
+esac
+run_all
 draw masks
 exit "$failed"

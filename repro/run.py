@@ -190,6 +190,15 @@ def has_checkpoint(folder):
     return any(Path(folder, name).exists() for name in ("best.pt", "ckpt.pt"))
 
 
+def complete(folder):
+    """Whether a run has come to its last step: what was stopped on the way has a checkpoint, too."""
+    config, log = Path(folder, "config.json"), Path(folder, "log.csv")
+    if not (config.exists() and log.exists()):
+        return True  # a checkpoint alone, from elsewhere
+    last = log.read_text(encoding="utf-8").splitlines()[-1].partition(",")[0]
+    return last == str(json.loads(config.read_text(encoding="utf-8"))["max_iters"])
+
+
 @contextlib.contextmanager
 def held(path):
     """Hold a lock, waiting until it is free: two processes never make the same run or file."""
@@ -211,6 +220,8 @@ def restore(folder):
     """
     folder = Path(folder)
     if has_checkpoint(folder):
+        if not complete(folder):
+            raise ValueError(f"{folder} is not finished: make it first, by the same script")
         return
     for line in read_results(Path(results, f"{folder.parent.name}.jsonl")):
         if f"{line['row']}_s{line['seed']}" == folder.name:

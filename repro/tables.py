@@ -349,7 +349,7 @@ def sweep_table(lines):
 MASKS = {  # row: what is trained on, in words
     "random": "random",
     "random_15": "random, always 15% hidden (BERT)",
-    "random_autoregressive": "random, nothing after some timestep (MTM)",
+    "random_autoregressive": "random, nothing after some state or action (MTM)",
     "span": "spans",
     "all": "the eight tasks",
     "random_all": "random + the eight tasks",

@@ -463,7 +463,8 @@ def test_padding_does_not_count_when_normalising():
 
 def test_statistics_of_very_large_data_are_those_of_a_part(toy_data, monkeypatch):
     monkeypatch.setattr(data, "LARGE", 200)  # instead of 2 ** 24
-    plain = replace(toy_data, factors=[Factor("position", "STATE", "continuous", 2)])
+    values = {"position": toy_data.values["position"]}
+    plain = replace(toy_data, factors=[Factor("position", "STATE", "continuous", 2)], values=values)
     some = plain[:: 1 + plain.values["position"].size // 200]
     assert 5 < len(some) < len(plain)
     found = data.normalise(plain).factors

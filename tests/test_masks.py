@@ -606,6 +606,11 @@ def test_no_task_sees_or_asks_what_is_padding_or_unknown(toy_data, generator):
         assert identical(*found) and found[0]["loss"] > 0
 
 
+def test_a_mode_of_returns_that_there_is_not_is_refused(generator):
+    with pytest.raises(ValueError, match="returns='first'"):
+        masks.draw("random", 4, 5, generator, returns="first")
+
+
 def test_a_name_may_be_given_to_another_task(monkeypatch):
     for name, one in (("past", False), ("forward_dynamics", True), ("past", False)):
         monkeypatch.setitem(masks.TASKS, "mine", masks.TASKS[name])

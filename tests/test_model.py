@@ -513,15 +513,6 @@ def test_weight_decay_shrinks_matrices_only(config, doorkey_data):
         torch.testing.assert_close(p.detach(), shrunk, msg=name)
 
 
-def test_without_timesteps_a_window_begins_an_episode(doorkey_data):
-    network, values = build({"positions": "timestep"}, doorkey_data.factors), windows(doorkey_data)
-    see, _ = masks.draw("random", *values["action"].shape, torch.Generator())
-    values["timestep"] = torch.arange(CONTEXT).expand(len(values["action"]), CONTEXT)
-    expected = network(values, see)
-    del values["timestep"]
-    assert identical(network(values, see), expected)
-
-
 # --------------------------------------------------------------------------------------------------
 # Half precision
 

@@ -379,6 +379,15 @@ def test_a_start_whose_checkpoint_is_gone_is_made_again(line, tmp_path, monkeypa
     assert run.done(tmp_path / "results" / "s.jsonl", config)
 
 
+def test_a_start_that_is_not_finished_is_refused(line, tmp_path):
+    start = tmp_path / "runs" / "s" / "random_s0"
+    line("random")
+    log = (start / "log.csv").read_text().splitlines()
+    (start / "log.csv").write_text("\n".join(log[:-1]) + "\n")
+    with pytest.raises(ValueError, match="random_s0 is not finished"):
+        line("tuned", f"--init_from=finetune:{start}", "--task=past")
+
+
 def test_a_start_that_a_gpu_made_is_made_again_without_one(tmp_path, monkeypatch):
     words = "--study=s --row=random --device=cuda --compile --seeds=0,4 --seed={seed} --n_embd=32"
     made = {"row": "random", "seed": 4, "command": f"python repro/run.py {words}"}

@@ -335,7 +335,8 @@ def test_what_a_mere_mean_cannot_be_asked_for_is_refused_before_it_plays(mode):
 def test_who_predicts_no_returns_cannot_be_asked_for_its_best(mode, factors):
     """Whether its data have returns or not."""
     demo = doorkey.make_dataset(3, seed=4)
-    policy = Replay(Trajectories(factors, demo.values), context=4)
+    values = {f.name: demo.values[f.name] for f in factors}
+    policy = Replay(Trajectories(factors, values), context=4)
     with pytest.raises(ValueError, match="best.*does not predict returns"):
         rollout.play(policy, doorkey_at_the_starts_of(demo), mode)
     assert not policy.shown

@@ -10,6 +10,7 @@ import torch
 import bayes
 import data
 import doorkey
+import masks
 import model
 import rollout
 import sample
@@ -321,6 +322,15 @@ def test_a_causal_model_sees_no_other_action_of_the_timestep_that_it_answers():
     with pytest.raises(ValueError, match="no action with what is wanted"):
         sample.check(Stub(arms, 4, "dt"), beside)
     sample.check(Stub(arms, 4), beside)
+
+
+def test_a_task_may_show_the_returns_that_a_model_was_trained_with(trajectories):
+    values = trajectories[[0, 5]].tensors()
+    for returns in masks.RETURN_MODES:
+        asked = sample.query(values, FACTORS, task="behavior_cloning", returns=returns)
+        states = int(asked.see["agent_pos"][0].sum())
+        expected = {"unchanged": 0, "with_state": states, "all": T}[returns]
+        assert int(asked.see["return_to_go"][0].sum()) == expected
 
 
 def test_what_comes_after_the_end_of_a_trajectory_is_wanted_only_by_name(toy_data):
