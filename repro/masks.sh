@@ -31,7 +31,7 @@ for seed in $(seeds); do
     STUDY=masks_$world
     case "$world" in
       doorkey) masks config/minigrid_random.py behavior_cloning+reward_conditioned --max_iters=2500 --dtype=bfloat16 ;;
-      maze2d) masks config/maze2d_random.py behavior_cloning_states+reward_conditioned_states --dropout=0.1 ;;
+      maze2d) masks config/maze2d_random.py behavior_cloning_states+reward_conditioned_states ;;
     esac
   done
 done
