@@ -38,7 +38,7 @@ done
 
 run_all
 case "$WORLDS" in
-  *doorkey*) line "python repro/generality.py ${ROWS:+--rows=${ROWS// /,}} --results=$RESULTS --runs=$RUNS" ;;
+  *doorkey*) line "python repro/generality.py${ROWS:+ --rows=${ROWS// /,}} --results=$RESULTS --runs=$RUNS" ;;
 esac
 run_all
 draw masks
