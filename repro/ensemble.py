@@ -75,7 +75,7 @@ def main():
             "seed": 0,
             "command": f"python repro/ensemble.py --study={study}",
             "settings": settings,
-            "versions": measure.versions(),
+            "versions": measure.versions("cpu"),
             "minutes": {"evaluation": round((time.time() - began) / 60, 2)},
             "results": {"best": {"losses": losses}},
         })  # fmt: skip

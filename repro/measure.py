@@ -72,7 +72,11 @@ def main():
                 name.removeprefix("return_"): log[name][at] for name in names
             }
     iters["last"] = log["iter"][-1]
-    content = {"versions": versions(), "parameters": model.num_params(network), "iters": iters}
+    content = {
+        "versions": versions(trained["device"]),
+        "parameters": model.num_params(network),
+        "iters": iters,
+    }
     files.save_json(f"{out_dir}/measured.json", content | {"results": results, "log": log})
 
 
@@ -123,8 +127,8 @@ def read_log():
     return columns
 
 
-def versions():
-    """The software and the processor that made a result."""
+def versions(device):
+    """The software that made a result, and the processor, or the device that it was trained on."""
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text(encoding="utf-8").splitlines() if cpu.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -133,7 +137,7 @@ def versions():
         "torch": torch.__version__,
         "numpy": numpy.__version__,
     }
-    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    gpu = {"gpu": torch.cuda.get_device_name()} if device.startswith("cuda") else {}
     return found | {"cpu": (names or [platform.machine()])[0]} | gpu
 
 
