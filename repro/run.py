@@ -5,10 +5,10 @@
 Adds one line of JSON to repro/results/minigrid_500.jsonl: the command, seed, settings, versions,
 minutes, results, and the log of training. Flags that are not settings of this script go to
 train.py. If the study has a line of this row and seed, made with the same settings, there is
-nothing to do. One that was made with others, or of a file that has changed, is replaced. An
-interrupted run goes on from its last checkpoint, unless its dreams were made anew since. Paths
-count from the repository's root. --seeds=0,1,2 trains these at once (train_seeds.py), for a GPU: a
-{seed} stands for each of them.
+nothing to do. One that was made with others, of a file that has changed, or from a line that was
+made anew with others, is replaced. An interrupted run goes on from its last checkpoint, unless its
+dreams were made anew since. Paths count from the repository's root. --seeds=0,1,2 trains these at
+once (train_seeds.py), for a GPU: a {seed} stands for each of them.
 Read next: minigrid.sh, for the lines of a study; measure.py; figures.py.
 """
 
@@ -89,7 +89,7 @@ def measure(path, arguments, config, training, locks):
     command = shlex.join(["python", "repro/run.py", *arguments])
     line = {"row": row, "seed": config["seed"], "command": command, "settings": settings_of(config)}
     line["minutes"] = {"training": round(training, 2), "evaluation": round(evaluation, 2)}
-    line |= {"data": stamp(config)} if stamp(config) else {}
+    line |= made_of(path, config)
     append(path, line | measured)
     name = f"{path}: {row}, seed {config['seed']}"
     print(f"{name}: made in {training + evaluation:.1f} minutes", flush=True)
@@ -176,14 +176,22 @@ def has_line(path, config):
     same = [x for x in read_results(path) if (x["row"], x["seed"]) == (row, config["seed"])]
     if not same or same[0]["settings"] != settings_of(config):
         return False
-    now = stamp(config)
-    return not now or same[0].get("data", now) == now
+    return all(same[0].get(name, x) == x for name, x in made_of(path, config).items())
 
 
-def stamp(config):
-    """A number that tells the content of a file of trajectories; None for a world's name."""
-    path = Path(config["dataset"])
-    return zlib.crc32(path.read_bytes()) if path.is_file() else None
+def made_of(path, config):
+    """Checksums of what a run is made of, as far as it is there, that may change behind its settings.
+
+    "data": of a file of trajectories. "start": of the settings of the line that it is finetuned from.
+    """
+    found, dataset = {}, Path(config["dataset"])
+    if dataset.is_file():
+        found["data"] = zlib.crc32(dataset.read_bytes())
+    start = Path(config["init_from"].removeprefix("finetune:"))
+    for line in read_results(path) if start.parent == Path(runs, study) else ():
+        if f"{line['row']}_s{line['seed']}" == start.name:
+            found["start"] = zlib.crc32(json.dumps(line["settings"], sort_keys=True).encode())
+    return found
 
 
 def has_checkpoint(folder):
@@ -237,11 +245,12 @@ def train(arguments, configs, locks):
 
     configs: settings that differ in their seed; of several it is train_seeds.py.
     """
-    states = [state_of(config) for config in configs]
+    path = Path(results, f"{study}.jsonl")
+    states = [state_of(path, config) for config in configs]
     resume, earlier = all(x is not None for x in states), max(x or 0.0 for x in states)
     began = time.time()
     for config in configs:
-        state = {"settings": settings_of(config), "data": stamp(config), "began": began}
+        state = {"settings": settings_of(config), "of": made_of(path, config), "began": began}
         state |= {"minutes": earlier if resume else 0.0}
         files.save_json(Path(config["out_dir"], "run.json"), state)
     out_dir = configs[0]["out_dir"]
@@ -257,7 +266,7 @@ def train(arguments, configs, locks):
     return (earlier if resume else 0.0) + (time.time() - began) / 60
 
 
-def state_of(config):
+def state_of(path, config):
     """The minutes that an interrupted run has taken; None if there is nothing to go on from."""
     out = Path(config["out_dir"])
     state_file, saved = out / "run.json", out / "ckpt.pt"
@@ -266,7 +275,7 @@ def state_of(config):
     state = json.loads(state_file.read_text(encoding="utf-8"))
     dreams = Path(config["dreams"] or ROOT)
     dreamt_anew = dreams.is_file() and dreams.stat().st_mtime > saved.stat().st_mtime
-    changed = state["settings"] != settings_of(config) or state.get("data") != stamp(config)
+    changed = state["settings"] != settings_of(config) or state.get("of") != made_of(path, config)
     if changed or dreamt_anew:
         return None
     # what the last session did after its last checkpoint is lost, and not counted

@@ -304,6 +304,16 @@ def test_a_run_is_made_anew_when_its_file_has_changed(line, tmp_path, toy_data):
     assert "there already" in line("random", f"--dataset={path}", *flags)
 
 
+def test_a_run_is_made_anew_when_what_it_is_finetuned_from_was(line, tmp_path):
+    tuned = "tuned", f"--init_from=finetune:{tmp_path}/runs/s/random_s0", "--task=past"
+    line("random")
+    line(*tuned)
+    assert "there already" in line(*tuned)
+    line("random", "--learning_rate=3e-3")
+    assert "made in" in line(*tuned)
+    assert "there already" in line(*tuned)
+
+
 def test_seeds_at_once_are_lines_as_if_made_one_by_one(line, tmp_path):
     path = tmp_path / "results" / "s.jsonl"
     line("random", "--seed=2")
