@@ -4,6 +4,7 @@ import configurator
 
 import ast
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -426,3 +427,13 @@ def test_help_prints_every_setting(script, run_warm, tmp_path):
     process = good(run_warm(script, "--help", cwd=tmp_path))
     assert all(f"--{name}=" in process.stdout for name in settings)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_said_of_acting_was_measured():
+    found = json.loads((ROOT / "repro/results/act_doorkey.json").read_text(encoding="utf-8"))
+    large, text = found["agents"]["dream_large"], " ".join(TEXTS["README.md"].split())
+    earned = [f"{large['asked'][target]:.2f}" for target in ("2", "4", "6")]
+    assert f"DoorKey allows {found['optimum']:.2f}" in text
+    assert f"asked for 2, 4 or 6, earns {earned[0]}, {earned[1]} or {earned[2]}" in text
+    best = f"{large['best_sampled']:.2f}, by most probable actions {large['best']:.2f}"
+    assert f"Asked for the best that it thinks possible: {best}" in text
