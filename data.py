@@ -82,10 +82,8 @@ class Trajectories:
         wrong = [name for name in names if name not in self.values]
         wrong += [name for name in self.values if name.removesuffix("/known") not in names]
         if wrong:
-            text = (
-                f"the factors are {', '.join(map(str, names))}, and values should have each of them"
-            )
-            raise ValueError(f"{text}, perhaps NAME/known, and nothing else: see {wrong[0]!r}")
+            listed = ", ".join(map(str, names))
+            raise ValueError(f"values should be of {listed}, perhaps NAME/known: see {wrong[0]!r}")
         N, L = self.values[names[0]].shape[:2]
         lengths = np.full(N, L, dtype=np.int64) if self.lengths is None else self.lengths
         self.lengths = np.asarray(lengths)
@@ -150,8 +148,8 @@ class Trajectories:
                 raise ValueError("it has no header, which save() writes")
             header = json.loads(str(arrays.pop("header")))
             factors = [Factor.from_plain(plain) for plain in header["factors"]]
-            values, extras = ({name.removeprefix(part): x for name, x in arrays.items()
-                               if name.startswith(part)} for part in ("values/", "extras/"))  # fmt: skip
+            part = lambda of: {k.removeprefix(of): x for k, x in arrays.items() if k.startswith(of)}
+            values, extras = part("values/"), part("extras/")
             return Trajectories(factors, values, header["world"], arrays["lengths"], extras)
 
 

@@ -105,13 +105,13 @@ def load(text, group, train, source):
             raise ValueError(f"{path} does not predict the group {group}")
         if own.get("fresh") or source != worlds.source_of(own):
             raise ValueError(f"{path} was not trained on the demonstrations of {policy}")
-        T, everywhere = network.config.context, network.config.positions == "timestep"
+        T, longest = network.config.context, train.lengths.max()
         if T < 2:
             raise ValueError(f"{path} sees a single timestep")
         # It has to tell the end of a trajectory, where no return is to come, from that of a window.
-        if group == "RETURN" and T < train.lengths.max() and not everywhere:
-            raise ValueError(f"{path} sees {T} of {train.lengths.max()} timesteps: train it with that "
-                             "context, or positions='timestep'")  # fmt: skip
+        if group == "RETURN" and T < longest and network.config.positions != "timestep":
+            advice = f"train it with context={longest}, or positions='timestep'"
+            raise ValueError(f"{path} sees {T} of {longest} timesteps: {advice}")
         networks.append(network)
     return networks
 

@@ -147,7 +147,6 @@ def pooled(entries, predict, episode):
     A factor of which nothing is predicted has 0. A single trajectory tells no error: None.
     """
     means, deviation = {}, torch.zeros(len(episode), dtype=torch.float64)
-    G = len(episode.unique())
     for name, entry in entries.items():
         mask = predict[name]
         count = mask.sum().clamp(min=1)
@@ -156,7 +155,8 @@ def pooled(entries, predict, episode):
         # (n,) how far each sequence draws the mean, a ratio of sums, away from its value
         deviation += (entry.sum(dim=1) - means[name] * mask.sum(dim=1)) / count
     of_each = torch.zeros_like(deviation).index_add(0, episode, deviation)
-    error = math.sqrt(of_each.square().sum() * G / (G - 1)) if G > 1 else None
+    n = len(episode.unique())  # of trajectories; with few the mean lies close to each of them
+    error = math.sqrt(of_each.square().sum() * n / (n - 1)) if n > 1 else None
     return means, sum(means.values()), error
 
 

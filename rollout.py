@@ -242,7 +242,7 @@ def knowing(demos, mode, T):
     _, see = condition_of(demos, mode, T)
     shown = {name: mask[0].nonzero()[:, 0].numpy() for name, mask in see.items()}  # timesteps
     enough = np.array(demos.lengths >= T)  # (N,)
-    for name, timesteps in shown.items() if enough.any() else ():
+    for name, timesteps in shown.items() if enough.any() else ():  # else they lie beyond the arrays
         enough &= demos.valid(name)[:, timesteps].all(axis=1)
     if not enough.any():
         raise ValueError(f"mode {mode}: no demonstration knows what it shows, up to {T} timesteps")
@@ -390,7 +390,7 @@ def main():
     if any(mode.startswith(AHEAD) for mode in asked):
         options["demos"] = worlds.evaluation_set(*source, "test")
         if (there := len(options["demos"])) < episodes:
-            print(f"goal and waypoint: {there} episodes, one for each test trajectory")
+            print(f"goal and waypoint: {there} episodes at most, one for each test trajectory")
     game = train, episodes, ROLLOUT_SEED
     for mode in asked:  # what cannot be played is refused before minutes have passed
         for target in targets:

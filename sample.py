@@ -106,7 +106,9 @@ def query(values, factors, see="", predict="", task="", given="", generator=None
     there = torch.stack(known).any(0) | bool(predict)
     wanted = {name: mask & ~shown[name] & there for name, mask in wanted.items()}
     if not any(mask.any() for mask in wanted.values()):
-        raise ValueError("nothing is left to predict: every entry asked for is also seen")
+        raise ValueError(
+            "nothing is left to predict: all that is asked for is seen, or after the end"
+        )
     return Query(values, shown, wanted)
 
 

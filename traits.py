@@ -28,11 +28,12 @@ class Traits(NamedTuple):
 
 def of(name, T=10):
     """The Traits of one task in a context of T, from 500 balanced draws of it."""
-    return found(name, T, masks.TASKS.get(name))  # a name may be given to another function
+    return examine(name, T, masks.TASKS.get(name))
 
 
 @cache
-def found(name, T, function):
+def examine(name, T, function):
+    """As of(). function: the task's, since a name may be given to another."""
     T = max(10, T, *map(int, re.findall(r"\d+", name)))  # too short a context would be refused
     see, predict = masks.draw(name, 500, T, torch.Generator().manual_seed(0), balanced=True)
     shows_answer = bool((see & predict).any())

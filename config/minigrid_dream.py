@@ -6,8 +6,8 @@ demonstrations.
     python dream.py --policy=out/minigrid_bc --dynamics=out/minigrid_forward --out=out/dreams.npz
     python train.py config/minigrid_dream.py && python evaluate.py --out_dir=out/minigrid_dream
 
-`bash repro/dream.sh` does it for six seeds, with small models that are trained longer. Validation, and so
-the choice of the checkpoint, is on real trajectories.
+`bash repro/dream.sh` does it for six seeds, with small models that are trained longer. Validation,
+and so the choice of the checkpoint, is on real trajectories.
 """
 
 out_dir = "out/minigrid_dream"
