@@ -3,9 +3,9 @@
     python repro/measure.py --out_dir=out/runs/minigrid_500/random_s0
 
 Every model of a study is asked the same questions, whatever it can do: 5,000 per task, on test
-trajectories (DoorKey: 1,000 of another data seed). In the maze its best checkpoint and its last one
-play episodes that training never played, the same for all models of a seed. So does the best in an
-environment of Gymnasium, if one is named.
+trajectories (DoorKey: 1,000 of another data seed). In the maze, or in an environment of Gymnasium if
+one is named, it plays episodes that training never played, the same for all models of a seed. It is
+the best checkpoint of its training, or the last where none was kept.
 Writes out_dir/measured.json, which run.py adds to the results. Read next: figures.py.
 """
 
@@ -45,39 +45,30 @@ target_return = "x1.2"  # to ask for in the modes rc and rc_all, as in rollout.p
 def main():
     configurator.check(globals(), run.COUNTS)
     torch.set_num_threads(1)
-    results, iters, log = {}, {}, read_log()
-    maze = checkpoint.settings(out_dir)["dataset"].startswith("maze2d")
-    for which, name in (("best", "best.pt"), ("last", "ckpt.pt"))[: 1 + maze]:
-        path = os.path.join(out_dir, name)
-        saved = checkpoint.read(path if os.path.exists(path) else os.path.join(out_dir, "ckpt.pt"))
-        trained, iters[which] = saved["config"], saved["iter"]
-        if which == "last" and iters["last"] == iters["best"]:
-            results["last"] = results["best"]
-            continue
-        network = checkpoint.from_plain(saved).to(trained["device"]).eval()
-        extra = worlds.tasks_of(trained["dataset"])
-        able = traits.chosen(tasks, network.config.model_type, extra=extra)
-        losses = ask(network, trained, able, sequences)
-        results[which] = {"losses": losses}
-        if env and rollouts:
-            results[which]["rollouts"] = play(network, trained)
-        elif maze and rollouts:
-            results[which]["rollouts"] = play(network, trained)
-            # what training measured at this step, on the episodes that it chose checkpoints by
-            at, names = (
-                log["iter"].index(saved["iter"]),
-                [name for name in log if name.startswith("return_")],
-            )
-            results[which]["selection"] = {
-                name.removeprefix("return_"): log[name][at] for name in names
-            }
-    iters["last"] = log["iter"][-1]
+    path = os.path.join(out_dir, "best.pt")
+    saved = checkpoint.read(path if os.path.exists(path) else os.path.join(out_dir, "ckpt.pt"))
+    trained, log = saved["config"], read_log()
+    network = checkpoint.from_plain(saved).to(trained["device"]).eval()
+    extra = worlds.tasks_of(trained["dataset"])
+    able = traits.chosen(tasks, network.config.model_type, extra=extra)
+    best = {"losses": ask(network, trained, able, sequences)}
+    maze = trained["dataset"].startswith("maze2d")
+    if rollouts and (env or maze):
+        best["rollouts"] = play(network, trained)
+    if rollouts and maze:  # and what it earned in the episodes that it was chosen by
+        names, at = (
+            [name for name in log if name.startswith("return_")],
+            log["iter"].index(saved["iter"]),
+        )
+        best["selection"] = {name.removeprefix("return_"): log[name][at] for name in names}
     content = {
         "versions": versions(trained["device"]),
         "parameters": model.num_params(network),
-        "iters": iters,
+        "iters": {"best": saved["iter"], "last": log["iter"][-1]},
+        "results": {"best": best},
+        "log": log,
     }
-    files.save_json(f"{out_dir}/measured.json", content | {"results": results, "log": log})
+    files.save_json(f"{out_dir}/measured.json", content)
 
 
 def ask(network, trained, tasks, n):

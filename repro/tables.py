@@ -207,7 +207,7 @@ def maze(lines, parallel, command):
             rows[row][T] = {kind: cell for kind, cell in policies.items() if cell}
             for kind, cell in list(rows[row][T].items()):  # with past actions hidden, as it is
                 asked = cell["asked"].get(f"{kind}_states")
-                rows[row][T] |= {f"{kind}_states": asked["best"]} if asked else {}
+                rows[row][T] |= {f"{kind}_states": asked} if asked else {}
     own = [line for line in lines if line["row"].rpartition("_T")[0] not in MORE]
     hours = minutes_of(own) / 60  # of maze2d.sh and one.sh
     found = {"seeds": seeds_of(lines), "rows": rows, "hours": round(hours / parallel, 2)}
@@ -221,28 +221,29 @@ def maze(lines, parallel, command):
 def policy(lines, kind):
     """What a row reports for "bc" or "rc", or None if it was never asked.
 
-    {"mean", "sem", "n", "question", "asked": {mode: {"best", "last", "selection"}}}. Which of the
-    two questions it reports was chosen on the episodes that followed training.
+    {"mean", "sem", "n", "question", "asked": {mode: {"mean", "sem", "n", "selection"}}}. Which of
+    the two questions it reports was chosen on the episodes that followed training.
     """
     asked, followed = {}, {}
     for mode in (kind + ending for ending in QUESTIONS):
-        returns = {which: returns_of(lines, which, mode) for which in ("best", "last")}
-        if returns["best"]:
-            asked[mode] = {which: averaged(values, "sem") for which, values in returns.items()}
+        returns = returns_of(lines, mode)
+        if returns:
             values = [line["results"]["best"].get("selection", {}).get(mode) for line in lines]
-            asked[mode]["selection"] = None if None in values else statistics.fmean(values)
-            if None not in values:
-                followed[mode] = asked[mode]["selection"]
+            chosen_by = None if None in values else statistics.fmean(values)
+            asked[mode] = averaged(returns, "sem") | {"selection": chosen_by}
+            if chosen_by is not None:
+                followed[mode] = chosen_by
     if not asked:
         return None
     # where none was followed the first, as published
     question = max(followed, key=followed.get) if followed else next(iter(asked))
-    return asked[question]["best"] | {"question": question, "asked": asked}
+    cell = {name: asked[question][name] for name in ("mean", "sem", "n")}
+    return cell | {"question": question, "asked": asked}
 
 
-def returns_of(lines, which, mode):
-    """The mean returns of a checkpoint ("best" or "last") in a mode, one for each seed asked."""
-    played = [line["results"][which].get("rollouts", {}) for line in lines]
+def returns_of(lines, mode):
+    """The mean returns in a mode, one for each seed that was asked."""
+    played = [line["results"]["best"].get("rollouts", {}) for line in lines]
     return [modes[mode]["return"]["mean"] for modes in played if mode in modes]
 
 
@@ -259,19 +260,17 @@ def maze_table(found, maze):
                 texts = [row, T, kind.upper(), f"**{show(cell)}**{short}"]
                 texts.append(QUESTIONS[cell["question"].removeprefix(kind)])
                 texts.append(f"{mean:.3f} ± {error:.3f}" if mean else "")
-                for mode in (kind, f"{kind}_states"):
-                    texts += [show(cell["asked"].get(mode, {}).get(x)) for x in ("best", "last")]
+                texts += [show(cell["asked"].get(kind + ending)) for ending in QUESTIONS]
                 rows.append(texts)
     for key, name in DRIVEN.items():
         if key in found:
-            rows.append([f"*{name}*", "", "", f"{found[key]:.3f}", *[""] * 6])
-    columns = ["policy", "T", "target", "return", "question", "published"]
-    columns += ["seen best", "seen last", "hidden best", "hidden last"]
+            rows.append([f"*{name}*", "", "", f"{found[key]:.3f}", *[""] * 4])
+    columns = ["policy", "T", "target", "return", "question", "published", *QUESTIONS.values()]
     caption = (
         f"Mean return in the {maze} maze, 1,000 fresh episodes per seed, mean ± standard error "
         f"over {count(found['seeds'])}. Every policy is asked twice, with its past actions seen "
         "and hidden. The question reported first was chosen on the episodes that followed "
-        "training. All four answers are to the right, for the best checkpoint and the last."
+        "training. Both answers are to the right."
     )
     made = made_by(MAZE, found, f"{found['core_hours']:.1f} core-hours")
     return page(caption, markdown(columns, rows), made)
@@ -299,7 +298,7 @@ def ablation_table(lines):
     """A page with a row for each variant: returns with past actions seen and hidden."""
     rows = []
     for row, same in by_row(lines, CHANGED).items():
-        cells = [show(averaged(returns_of(same, "best", x), "sem")) for x in ("bc", "bc_states")]
+        cells = [show(averaged(returns_of(same, x), "sem")) for x in ("bc", "bc_states")]
         minutes = minutes_of(same, "training") / len(same)
         rows.append([CHANGED.get(row, row), *cells, str(len(same)), f"{minutes:.1f}"])
     columns = ["what is changed", *QUESTIONS.values(), "seeds", "minutes"]
@@ -375,7 +374,7 @@ def masks_study(doorkey, maze, generality, parallel, command):
                 cells["sum"] = [sum(x) for x in zip(*cells.values())]
             else:
                 modes = same[0]["results"]["best"]["rollouts"]
-                cells = {mode: returns_of(same, "best", mode) for mode in modes}
+                cells = {mode: returns_of(same, mode) for mode in modes}
             kind = "std" if world == "doorkey" else "sem"
             cells = {name: averaged(values, kind) for name, values in cells.items()}
             if world == "doorkey" and row in generality:

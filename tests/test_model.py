@@ -211,6 +211,15 @@ def test_block_agrees_with_pytorch_s_transformer_layer(norm, causal, B, d, nh, T
     torch.testing.assert_close(block(x, mask, rows), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("T", "n"), [(5, 5), (10, 1)])
+def test_attention_written_as_sums_is_attention(T, n, generator):
+    q, k, v = (torch.randn(6, rows, 4, generator=generator) for rows in (n, T, T))
+    none = model.Dropout(0.0)
+    torch.testing.assert_close(
+        model.attend_by_sums(q, k, v, none), model.attend(q, k, v, None, none)
+    )
+
+
 def test_sequences_never_change_each_other_s_outputs(generator):
     attention = model.Attention(ModelConfig(n_embd=16, n_head=2, dropout=0.0))
     x = torch.randn(4, 5, 16, generator=generator)
