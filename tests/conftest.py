@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models on a few cores: that is the fastest
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tests fork: see test_gpu.py
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "repro")]
 

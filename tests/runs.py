@@ -6,6 +6,9 @@ import signal
 
 import torch
 
+import bench
+import train_seeds
+
 MODEL = "--n_embd=32 --n_ff=32 --n_layer=1 --n_head=2".split()
 TINY = (
     MODEL
@@ -93,3 +96,10 @@ def interrupt_at_step(number, how=signal.SIGINT):
         return step(self, *args, **options)
 
     torch.optim.AdamW.step = counted
+
+
+def at_once(settings, seeds="0,1"):
+    """The step of several seeds, set up with settings of train.py."""
+    quick = {"eval_tasks": "behavior_cloning", "eval_sequences": 1, "dropout": 0.0}
+    train_seeds.seeds = seeds
+    return train_seeds.Together(train_seeds.set_up_all(bench.flags(settings | quick)))

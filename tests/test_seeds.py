@@ -4,10 +4,9 @@ import signal
 
 import pytest
 import torch
-from runs import LEFT, TINY, files, furthest, good, interrupt_at_step, read_log, saved
+from runs import LEFT, TINY, at_once, files, furthest, good, interrupt_at_step, read_log, saved
 
 import bench
-import train_seeds
 
 SETTINGS = {  # of what a step does: each in some way
     "random masks": ["--task=random"],
@@ -25,7 +24,6 @@ SETTINGS = {  # of what a step does: each in some way
     ],
 }
 FEW = ["--dropout=0", "--max_iters=8", "--eval_interval=4", "--learning_rate=5e-4"]
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -103,54 +101,6 @@ def test_a_mistake_is_one_line_and_nothing_is_written(flags, reason, run_warm, t
     process = run_warm("train_seeds.py", *TINY, *flags, cwd=tmp_path)
     assert process.returncode == 1 and not files(tmp_path)
     assert reason in process.stderr and process.stderr.count("\n") == 1
-
-
-# ---- on a GPU ------------------------------------------------------------------------------------
-
-
-def at_once(settings, seeds="0,1"):
-    """The step of several seeds, set up with settings of train.py."""
-    quick = {"eval_tasks": "behavior_cloning", "eval_sequences": 1, "dropout": 0.0}
-    train_seeds.seeds = seeds
-    return train_seeds.Together(train_seeds.set_up_all(bench.flags(settings | quick)))
-
-
-@needs_gpu
-@pytest.mark.parametrize("name", ["doorkey", "maze2d_5"])
-def test_a_recorded_step_is_the_step(name, tmp_path):
-    settings = bench.CONFIGURATIONS[name] | {"device": "cuda", "out_dir": f"{tmp_path}/{{seed}}"}
-    recorded, taken = at_once(settings), at_once(settings)
-    taken.on_gpu = lambda: False  # it never records
-    for it in range(20):
-        recorded.step(it)
-        taken.step(it)
-    assert recorded.graphs and not taken.graphs
-    for one, other in zip(recorded.state["weights"], taken.state["weights"]):
-        assert torch.equal(one, other)
-
-
-@needs_gpu
-@pytest.mark.parametrize("name", ["doorkey", "maze2d_5"])
-def test_a_gpu_trains_what_a_cpu_does(name, tmp_path):
-    """A hundred steps on the same batches; the two draw different ones by themselves."""
-    settings = bench.CONFIGURATIONS[name] | {"out_dir": f"{tmp_path}/{{seed}}"}
-    cpu, gpu = at_once(settings), at_once(settings | {"device": "cuda"})
-    torch.set_float32_matmul_precision("highest")
-    gpu.on_gpu = lambda: False  # batches from elsewhere cannot be recorded
-    move = lambda x: {k: v.cuda() for k, v in x.items()} if isinstance(x, dict) else x.cuda()
-    for it in range(100):
-        for one, other in zip(cpu.runs, gpu.runs):
-            one.reseed(it)
-            batch = one.windows.draw(one.batch_size, one.generator)
-            drawn = (
-                batch,
-                *train_seeds.masks.draw(one.task, one.batch_size, one.context, one.generator),
-            )
-            one.get_batch = lambda it, drawn=drawn: drawn
-            other.get_batch = lambda it, drawn=drawn: tuple(map(move, drawn))
-        cpu.step(it)
-        gpu.step(it)
-    assert torch.allclose(cpu.loss_sum / 100, gpu.loss_sum.cpu() / 100, atol=1e-4)
 
 
 def test_what_a_step_draws_needs_no_number_from_the_device(tmp_path):
