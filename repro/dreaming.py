@@ -99,7 +99,7 @@ def draw(content):
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     colors = plt.get_cmap("viridis")([0.2, 0.35, 0.7])
     world, nats = content["mean"]["exact_nats"], [content["averaged_nats"], content["mean"]["nats"]]
-    names = ["six dreamers\naveraged", "one dreamer"]
+    names = [f"{len(content['seeds'])} dreamers\naveraged", "one dreamer"]
     axes[0].barh(names, [x - world for x in nats], 0.5, color=colors)
     words = f"nats of a real trajectory, beyond the world's {world:.2f}"
     axes[0].set_title(words, fontsize=10)
@@ -122,7 +122,7 @@ def draw(content):
     axes[2].set_xticks(list(sums), [f"{n:,}" for n in sums])
     axes[2].minorticks_off()
     axes[2].set_ylim(0)
-    axes[2].set_title("sum of eight gaps (nats), by number of dreams", fontsize=10)
+    axes[2].set_title("sum of gaps (nats) by number of dreams, seed 0", fontsize=10)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(picture, dpi=110)
