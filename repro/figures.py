@@ -268,6 +268,7 @@ FAMILIES = {  # the colours: marker, rows asked for BC (solid) and RC (dashed)
     "Decision-GPT": ("D", "dt_bc", "dt_rc"),
     "feed-forward net": ("v", "nn_bc", "nn_rc"),
     "random masks": ("^", "unimask_random"),
+    "random masks, longer": ("P", "unimask_random_long"),
     "random masks and both, one set of weights": ("*", "unimask_one"),
 }
 
