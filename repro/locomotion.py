@@ -45,7 +45,12 @@ def main():
     target = Path(results, "locomotion.json")
     old = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {"worlds": {}}
     old = old["worlds"] | {"hopper": old}
-    found, text, minutes = {}, "", 0.0
+    found, minutes = {}, 0.0
+    text = (
+        "Mean return of 100 fresh episodes per seed, asked to clone or for a return, ± standard error "
+        "over seeds (of one seed over its episodes). Score: D4RL's, of the best answer. By `bash "
+        "repro/locomotion.sh`.\n\n"
+    )
     for path in sorted(Path(results).glob("locomotion_*.jsonl")):
         name, lines = path.stem.removeprefix("locomotion_"), run.read_results(path)
         made = Path(data, f"{name}.json")  # gone some day: what is known of the data stays
