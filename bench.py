@@ -4,10 +4,10 @@
     python bench.py --measure=steps --configurations=doorkey    # what a DoorKey training step costs
     python bench.py --measure=seeds --device=cuda               # several seeds at once, on a GPU
 
-It prints Markdown tables and writes the numbers as JSON. Times are medians. The models are the
-published ones at the task "random", in fp32, with fresh weights. A step is train.py's own. Its
-limit is the time of the matrix products of its linear layers alone: no code with these layers can
-be faster. The two take turns, so that a busy machine hits both.
+It prints Markdown tables and writes the numbers as JSON. Times are medians, of one thread. The models
+are the published ones at the task "random", in fp32, with fresh weights. A step is train.py's own.
+Its limit is the time of the matrix products of its linear layers alone: no code with these layers
+can be faster. The two take turns, so that a busy machine hits both.
 Before this: train.py, evaluate.py and rollout.py.
 """
 
@@ -41,9 +41,7 @@ configurations = "doorkey,maze2d_5,maze2d_10"  # of steps and seeds
 repetitions = 100  # training steps of each configuration
 sequences = 5000  # validation questions per task
 rollouts = 1000  # episodes
-threads = 1  # of the training steps
 device = "cpu"  # where several seeds at once are trained: or "cuda"
-cores = 2  # validation and episodes are measured on one thread and on this many
 # --------------------------------------------------------------------------------------------------
 
 PUBLISHED = {  # settings of train.py
@@ -62,11 +60,11 @@ MEASURES = ("steps", "seconds", "seeds")
 
 def main():
     check_settings()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     checks.device(device)
     runs = {name: CONFIGURATIONS[name] for name in chosen(configurations)}
     load = os.getloadavg()[0]  # processes at work in the last minute, on average
-    results = {"torch": torch.__version__, "threads": threads, "load": load}
+    results = {"torch": torch.__version__, "load": load}
     for name in chosen(measure):
         function = globals()[f"measure_{name}"]
         results[name] = function(runs)
@@ -83,7 +81,7 @@ def flags(settings):
 
 def training(settings, set_up=train_seeds.set_up):
     """train.py as a module, set up with these settings up to its loop: train_step, network, ..."""
-    quick = {"eval_tasks": "behavior_cloning", "eval_sequences": 1, "threads": threads}
+    quick = {"eval_tasks": "behavior_cloning", "eval_sequences": 1}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         return set_up(flags(quick | settings | {"out_dir": folder + "/{seed}"}))
 
@@ -158,10 +156,10 @@ def measure_steps(runs):
 
 def measure_seeds(runs):
     """Milliseconds of a step of one seed, of six at once, and of its limit, with train_seeds.py"""
-    rows = {}
+    rows, kinds = {}, (False, True) if device != "cpu" else (False,)
     for name, settings in runs.items():
         B, T = settings["batch_size"], settings["context"]
-        for count, compiled in itertools.product((1, 6), (False, True)[: 1 + (device != "cpu")]):
+        for count, compiled in itertools.product((1, 6), kinds):
             train_seeds.seeds = ",".join(map(str, range(count)))
             asked = settings | {"device": device, "compile": compiled}
             together = train_seeds.Together(training(asked, train_seeds.set_up_all))
@@ -192,19 +190,19 @@ def measure_seconds(runs):
         f"{rollouts} episodes": lambda: rollout.play(driver, fresh()),
     }
     rows = {name: {} for name in functions}
-    for n in sorted({1, cores}):
+    for n in (1, 2):
         torch.set_num_threads(n)
         for name, seconds in take_turns(functions, 2, warm_up=0).items():
             rows[name][f"threads_{n}"] = seconds
-    torch.set_num_threads(threads)
     return rows
 
 
 # ---- settings and tables -------------------------------------------------------------------------
 def check_settings():
     """Refuse what cannot work before minutes have passed."""
-    counts = dict.fromkeys(("repetitions", "sequences", "rollouts"), (1, 10**6))
-    configurator.check(globals(), counts | dict.fromkeys(("threads", "cores"), (1, 1025)))
+    configurator.check(
+        globals(), dict.fromkeys(("repetitions", "sequences", "rollouts"), (1, 10**6))
+    )
     for name, known in ("measure", MEASURES), ("configurations", tuple(CONFIGURATIONS)):
         for one in chosen(globals()[name]):
             configurator.check({name: one}, {name: known})

@@ -107,7 +107,6 @@ SETTINGS = {  # command: words that its one line must hold
     "rollout.py --out_dir=run --episodes=1000000000000": ["episodes=1000000000000", "GiB"],
     "rollout.py --out_dir=worth --modes=plan --candidates=1000000000000": ["candidates=10", "GiB"],
     "bench.py --sequences=1000000000000": ["sequences=1000000000000", "below 1000000"],
-    "bench.py --cores=1000000000000": ["cores", "1025"],
     "train.py --eval_rollouts=2 --eval_modes=best": ["return_weight"],
     "rollout.py --out_dir=run --modes=rc --target_return=inf": ["target_return", "inf", "x0.8"],
     "rollout.py --out_dir=run --modes=rc --target_return=xnan": ["target_return", "xnan"],

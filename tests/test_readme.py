@@ -147,7 +147,7 @@ MORE = {  # script: what makes it quick
     "evaluate.py": ["--sequences=10"],
     "sample.py": ["--samples=4"],
     "rollout.py": ["--episodes=2"],
-    "bench.py": "--measure=steps --configurations=doorkey --repetitions=2 --cores=1".split(),
+    "bench.py": "--measure=steps --configurations=doorkey --repetitions=2".split(),
     "repro/rollouts.py": ["--episodes=16", "--picture=out/rollouts.png"],
     "repro/sampling.py": (
         "--trajectories=2 --per_trajectory=1 --samples=8 --speed_samples=4 --result=out/sampling "
