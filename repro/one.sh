@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One set of weights, never finetuned. DoorKey: random masks, random control and the eight tasks, the
-# row `one` of minigrid.sh's heatmap. Maze2D: random masks and the two questions of control, the row
-# `unimask_one` of maze2d.sh's table.
+# row `one` of minigrid.sh's heatmap. Maze2D: random masks and the two questions of control, and random
+# masks alone for longer, the rows `unimask_one` and `unimask_random_long` of maze2d.sh's table.
 #
 #   bash repro/one.sh                       # DoorKey, 6 seeds; the medium maze, 3 seeds
 #   WORLDS=doorkey SEEDS=0 bash repro/one.sh
@@ -29,9 +29,11 @@ for world in $WORLDS; do
       SEEDS=${GIVEN:-0 1 2}
       for seed in $(seeds); do
         for T in $CONTEXTS; do
-          STEPS=
-          if [ "$T" = 10 ]; then STEPS="--max_iters=24000"; fi # a step takes half as long again
+          # at T=10 a step takes half as long again, and less is learnt before it is learnt by heart
+          STEPS= LONG="--batch_size=200 --learning_rate=3e-3"
+          if [ "$T" = 10 ]; then STEPS="--max_iters=24000" LONG=; fi
           run "unimask_one_T$T" config/maze2d_one.py --context="$T" $STEPS
+          run "unimask_random_long_T$T" config/maze2d_random.py --context="$T" --max_iters=24000 --eval_interval=4000 $LONG
         done
       done ;;
   esac

@@ -172,7 +172,7 @@ def heatmap_table(found, n):
 # Maze2D: the mean return of every row, asked with past actions seen and hidden
 
 MAZE = ["unimask_bc", "unimask_rc", "unimask_bc_rc", "unimask_one", "unimask_random"]
-MAZE += ["unimask_random_bc"]
+MAZE += ["unimask_random_long", "unimask_random_bc"]
 MAZE += [f"unimask_{start}_finetune_{to}" for start in ("random", "bc_rc") for to in ("bc", "rc")]
 MAZE += ["dt_bc", "dt_rc", "dt_bc_timestep", "dt_rc_timestep", "nn_bc", "nn_rc"]
 MORE = ["unimask_one_10000", "unimask_bc_3000", "unimask_bc_10000"]  # by demonstrations.sh

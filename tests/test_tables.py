@@ -121,6 +121,7 @@ def test_numbers_of_the_maze_tables_in_texts_come_from_the_results(file, heading
         "one set of weights": ("unimask_one", "unimask_one"),
         "*: random masks and both": ("unimask_one", "unimask_one"),
         "random masks": ("unimask_random", "unimask_random"),
+        "random masks, longer": ("unimask_random_long", "unimask_random_long"),
         "random masks, return hidden": ("unimask_random_bc", None),
         "random masks, finetuned": [f"unimask_random_finetune_{kind}" for kind in ("bc", "rc")],
         "both, then finetuned to one": [f"unimask_bc_rc_finetune_{kind}" for kind in ("bc", "rc")],
