@@ -200,9 +200,8 @@ def measure_seconds(runs):
 # ---- settings and tables -------------------------------------------------------------------------
 def check_settings():
     """Refuse what cannot work before minutes have passed."""
-    configurator.check(
-        globals(), dict.fromkeys(("repetitions", "sequences", "rollouts"), (1, 10**6))
-    )
+    counts = dict.fromkeys(("repetitions", "sequences", "rollouts"), (1, 10**6))
+    configurator.check(globals(), counts)
     for name, known in ("measure", MEASURES), ("configurations", tuple(CONFIGURATIONS)):
         for one in chosen(globals()[name]):
             configurator.check({name: one}, {name: known})

@@ -56,10 +56,8 @@ def main():
     if rollouts and (env or maze):
         best["rollouts"] = play(network, trained)
     if rollouts and maze:  # and what it earned in the episodes that it was chosen by
-        names, at = (
-            [name for name in log if name.startswith("return_")],
-            log["iter"].index(saved["iter"]),
-        )
+        at = log["iter"].index(saved["iter"])
+        names = [name for name in log if name.startswith("return_")]
         best["selection"] = {name.removeprefix("return_"): log[name][at] for name in names}
     content = {
         "versions": versions(trained["device"]),
