@@ -152,7 +152,7 @@ def attend(q, k, v, mask, dropout):
 
 
 def attend_by_sums(q, k, v, dropout):
-    """attend() without products: torch.compile makes one kernel of it, 10% off a GPU's step."""
+    """attend() of few tokens: torch.compile makes one kernel of sums, 10% off a GPU's step."""
     scores = (q[:, :, None] * k[:, None]).sum(dim=-1) / math.sqrt(q.shape[-1])  # (heads, n, T)
     return (dropout(scores.softmax(dim=-1))[..., None] * v[:, None]).sum(dim=2)
 

@@ -224,19 +224,19 @@ def policy(lines, kind):
     {"mean", "sem", "n", "question", "asked": {mode: {"mean", "sem", "n", "selection"}}}. Which of
     the two questions it reports was chosen on the episodes that followed training.
     """
-    asked, followed = {}, {}
+    asked = {}
     for mode in (kind + ending for ending in QUESTIONS):
         returns = returns_of(lines, mode)
         if returns:
             values = [line["results"]["best"].get("selection", {}).get(mode) for line in lines]
-            chosen_by = None if None in values else statistics.fmean(values)
-            asked[mode] = averaged(returns, "sem") | {"selection": chosen_by}
-            if chosen_by is not None:
-                followed[mode] = chosen_by
+            selection = None if None in values else statistics.fmean(values)
+            asked[mode] = averaged(returns, "sem") | {"selection": selection}
     if not asked:
         return None
+    followed = [mode for mode in asked if asked[mode]["selection"] is not None]
     # where none was followed the first, as published
-    question = max(followed, key=followed.get) if followed else next(iter(asked))
+    chosen_by = lambda mode: asked[mode]["selection"]
+    question = max(followed, key=chosen_by) if followed else next(iter(asked))
     cell = {name: asked[question][name] for name in ("mean", "sem", "n")}
     return cell | {"question": question, "asked": asked}
 
@@ -248,7 +248,7 @@ def returns_of(lines, mode):
 
 
 def maze_table(found, maze):
-    """A page with what each row reports, the published value, and all four answers."""
+    """A page with what each row reports, the published value, and both answers."""
     published = PUBLISHED["maze2d_medium_return_mean_and_standard_error"]
     published, rows = published if maze == "medium" else {}, []
     for T in ("10", "5"):
