@@ -94,7 +94,7 @@ ema = 0.0  # decay of a running average of the weights, which is then evaluated 
 # machine
 seed = 0
 device = "cpu"  # or "cuda"
-dtype = "float32"  # or "bfloat16": autocast
+dtype = "float32"  # or "bfloat16": of products (autocast), where the machine has units for it
 compile = False
 threads = 1  # CPU threads (0: torch's choice); two are a fifth faster, and change the last bits
 # --------------------------------------------------------------------------------------------------
@@ -137,7 +137,11 @@ seed_dropout = torch.manual_seed
 if device_type == "cuda":  # of that GPU alone, which is much faster
     place = torch.empty(0, device=device).device  # with its number
     seed_dropout = torch.cuda.default_generators[place.index].manual_seed
-autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == "bfloat16")
+# Of processors only some have units for bfloat16. The others take two to ten times as long for it.
+cpu = torch.cpu.get_capabilities()
+units = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu["cpu_name"])
+products = dtype if device_type != "cpu" or units else "float32"
+autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=products == "bfloat16")
 
 # ---- set-up: data and model ----------------------------------------------------------------------
 demonstrations, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
@@ -330,7 +334,7 @@ log = None
 if __name__ == "__main__":  # train_seeds.py and bench.py take all above, and step by themselves
     print("\n".join(f"{name} = {value!r}" for name, value in config.items()))
     sizes = f"{len(train)} training and {len(validation)} validation trajectories"
-    print(f"{model.num_params(network):,} parameters, {sizes}")
+    print(f"{model.num_params(network):,} parameters, {sizes}, products in {products}")
     if wandb_log and rank == 0:
         import wandb
 

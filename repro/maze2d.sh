@@ -27,17 +27,15 @@ FROM_BOTH="--learning_rate=2e-3 --warmup_iters=50 --max_iters=2500 --eval_interv
 
 for seed in $(seeds); do
   for T in $CONTEXTS; do
-    GPT=
-    if [ "$T" = 10 ]; then GPT="--n_ff=1024"; fi # half as wide is as good there, in 3/4 of the time
     run "unimask_bc_T$T" config/maze2d_bc.py --context="$T"
     run "unimask_rc_T$T" config/maze2d_rc.py --context="$T"
     run "unimask_bc_rc_T$T" config/maze2d_bc_rc.py --context="$T"
     run "unimask_random_T$T" config/maze2d_random.py --context="$T"
     run "unimask_random_bc_T$T" config/maze2d_random.py --context="$T" --task=random_bc --eval_modes=bc,bc_states
-    run "dt_bc_T$T" config/maze2d_dt_bc.py --context="$T" $GPT
-    run "dt_rc_T$T" config/maze2d_dt_rc.py --context="$T" $GPT
-    run "dt_bc_timestep_T$T" config/maze2d_dt_bc.py --context="$T" $GPT --positions=timestep
-    run "dt_rc_timestep_T$T" config/maze2d_dt_rc.py --context="$T" $GPT --positions=timestep
+    run "dt_bc_T$T" config/maze2d_dt_bc.py --context="$T"
+    run "dt_rc_T$T" config/maze2d_dt_rc.py --context="$T"
+    run "dt_bc_timestep_T$T" config/maze2d_dt_bc.py --context="$T" --positions=timestep
+    run "dt_rc_timestep_T$T" config/maze2d_dt_rc.py --context="$T" --positions=timestep
     run "nn_bc_T$T" config/maze2d_nn_bc.py --context="$T"
     run "nn_rc_T$T" config/maze2d_nn_rc.py --context="$T"
     # finetuned, from random masks and from the two tasks together, of the same seed
