@@ -139,7 +139,7 @@ if device_type == "cuda":  # of that GPU alone, which is much faster
     seed_dropout = torch.cuda.default_generators[place.index].manual_seed
 # Of processors only some have units for bfloat16. The others take two to ten times as long for it.
 cpu = torch.cpu.get_capabilities()
-units = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu["cpu_name"])
+units = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu.get("cpu_name", ""))
 products = dtype if device_type != "cpu" or units else "float32"
 autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=products == "bfloat16")
 

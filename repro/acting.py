@@ -1,6 +1,6 @@
 """Asked for a return, what does a model earn? On DoorKey, beside the exact posterior and the optimum.
 
-    python repro/acting.py                     # after minigrid.sh and dream.sh: 10 minutes
+    python repro/acting.py                     # after minigrid.sh, one.sh and dream.sh, also LARGE=1
     python repro/acting.py --agents=exact      # only some; the others keep what they have
 
 Each agent is asked for the same returns in the same episodes: for numbers, for the best return that
@@ -13,6 +13,7 @@ Read next: rollout.py, bayes.py.
 
 import json
 import os
+import shlex
 import statistics
 import sys
 import time
@@ -199,7 +200,7 @@ def main():
     env = doorkey.DoorKey(episodes, rollout.ROLLOUT_SEED)
     demos = worlds.evaluation_set("doorkey", 0, 0, "test")
     content = {
-        "command": f"python repro/acting.py --planner={plan['agent'] if plan else ''}",
+        "command": shlex.join(["python", "repro/acting.py", *sys.argv[1:]]),
         "minutes": round((time.time() - began) / 60, 1),
         "episodes": episodes,
         "optimum": float(doorkey.best_return(env.state).mean()),

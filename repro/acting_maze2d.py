@@ -12,6 +12,7 @@ Read next: acting.py, which does the same on DoorKey.
 
 import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -90,7 +91,7 @@ def measure(agent):
     network, trained = checkpoint.load(str(folder)), checkpoint.settings(str(folder))
     dataset, source = trained["dataset"], worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
-    found = {"command": f"python repro/acting_maze2d.py --agents={agent} --seed={seed}"}
+    found = {"command": shlex.join(["python", "repro/acting_maze2d.py", *sys.argv[1:]])}
     found["obeyed"] = obeyed(network, dataset, train)
     if {f.group for f in network.predicted} >= {"STATE", "ACTION"}:
         demos = worlds.evaluation_set(*source, "test")

@@ -1,6 +1,6 @@
 """How good is a dreamer? On DoorKey, where bayes.py knows the answer.
 
-    python repro/dreaming.py --seeds=0,1,2,3,4,5      # after repro/dream.sh: a minute a seed
+    python repro/dreaming.py --seeds=0,1,2,3,4,5      # after repro/dream.sh: seconds a seed
 
 1. Likelihood: -log p of real test trajectories under the policy and the dynamics, in nats for each
    trajectory, beside the exact one, and of all seeds averaged. What is between them no student of

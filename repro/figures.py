@@ -81,8 +81,9 @@ def main():
     ending = f"{'' if variant == main else f'_{variant}'}{paper}"
     on_gpu = sum("gpu" in line.get("versions", {}) for line in lines)
     gpu = "GPU=1 " if on_gpu > len(lines) / 2 else ""
+    seeds = " ".join(map(str, tables.seeds_of(tables.own(lines))))
     which = f"{'PAPER=1 ' if paper else ''}{gpu}{'MAZE' if world == 'maze2d' else 'N'}={variant}"
-    command = f"{which} JOBS={parallel} bash repro/{world}.sh"
+    command = f'{which} SEEDS="{seeds}" JOBS={parallel} bash repro/{world}.sh'
     if variant == "ablation":
         files.save_text(f"{path}.md", tables.ablation_table(lines))
     elif world == "maze2d":

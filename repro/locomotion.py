@@ -28,7 +28,7 @@ data = "out/locomotion_data"  # the folder of what make_locomotion.py has found
 
 NAMES = {
     "one": "one set of weights, random masks too",
-    "one_short": "one set, smaller, 4,000 steps instead of 6,000",
+    "one_short": "one set, smaller, 4,000 steps (`config/locomotion.py`)",
     "one_10": "one set, a context of 10, 8,000 steps",
     "bc": "behavior cloning alone",
     "bc_best": "behavior cloning of the best tenth",

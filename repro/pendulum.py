@@ -13,6 +13,7 @@ repro/results/pendulum.json. Read next: importing.py, rollout.py.
 
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -120,7 +121,7 @@ def main():
     path = Path(result)
     Path(runs).mkdir(parents=True, exist_ok=True)
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"heads": {}}
-    content["command"] = "python repro/pendulum.py"
+    content["command"] = shlex.join(["python", "repro/pendulum.py", *sys.argv[1:]])
     content["demonstrators"] = demonstrate(Path(runs, "data.npz"))
     tasks = "behavior_cloning+reward_conditioned"
     tasks += "+behavior_cloning_states+reward_conditioned_states"

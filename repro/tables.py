@@ -5,6 +5,7 @@ Markdown. `lines` are those of run.read_results(). Read next: figures.py.
 """
 
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -71,11 +72,27 @@ def page(*parts):
     return "\n\n".join(texts) + "\n"
 
 
+MORE = ["unimask_one_10000", "unimask_bc_3000", "unimask_bc_10000"]
+ELSEWHERE = {  # rows that not the script of their study makes, but another one
+    "one": "one.sh", "dream": "dream.sh", "dream_large": "dream.sh",
+    "unimask_one": "one.sh", "unimask_random_long": "one.sh",
+} | dict.fromkeys(MORE, "demonstrations.sh")  # fmt: skip
+
+
+def own(lines):
+    """The lines of the rows that the script of their study makes."""
+    return [x for x in lines if re.sub(r"-.*|_T\d+$", "", x["row"]) not in ELSEWHERE]
+
+
 def made_by(known, found, time):
     """What of the rows known was not run, and what made the others."""
-    missing = ", ".join(row for row in known if row not in found["rows"])
-    note = f"Not run: {missing}.\n\n" if missing else ""
-    return f"{note}Made by `{found['command']}` in {time}."
+    missing = [row for row in known if row not in found["rows"] and row not in ELSEWHERE]
+    note = f"Not run: {', '.join(missing)}.\n\n" if missing else ""
+    note += f"Made by `{found['command']}` in {time}."
+    for script in dict.fromkeys(ELSEWHERE.values()):
+        rows = [row for row in found["rows"] if ELSEWHERE.get(row) == script]
+        note += f" By `bash repro/{script}`: {', '.join(rows)}." if rows else ""
+    return note
 
 
 # --------------------------------------------------------------------------------------------------
@@ -107,9 +124,9 @@ def heatmap(lines, parallel, command):
     for row in in_order(HEATMAP, found):
         tasks = in_order(masks.EIGHT, found[row])
         rows[row] = {task: averaged(found[row][task], "std") for task in tasks}
-    minutes = minutes_of(lines)
+    minutes = minutes_of(own(lines))
     return {
-        "seeds": seeds_of(lines),
+        "seeds": seeds_of(own(lines) or lines),
         "limit": {task: limit[task] for task in in_order(masks.EIGHT, limit)},
         "rows": rows,
         "minutes": round(minutes / parallel, 1),
@@ -145,7 +162,7 @@ def heatmap_table(found, n):
                 text = f"**{text}**"
             if task in theirs:
                 text += f" ({theirs[task]:.3g}{'*' if task == 'backward_dynamics' else ''})"
-            if cell and cell["n"] < len(found["seeds"]) and row != ENSEMBLE:
+            if cell and cell["n"] != len(found["seeds"]) and row != ENSEMBLE:
                 text += f" n={cell['n']}"
             losses[-1].append(text)
             gaps[-1].append(f"{cell['mean'] - found['limit'][task]:.3f}" if cell else empty)
@@ -175,7 +192,6 @@ MAZE = ["unimask_bc", "unimask_rc", "unimask_bc_rc", "unimask_one", "unimask_ran
 MAZE += ["unimask_random_long", "unimask_random_bc"]
 MAZE += [f"unimask_{start}_finetune_{to}" for start in ("random", "bc_rc") for to in ("bc", "rc")]
 MAZE += ["dt_bc", "dt_rc", "dt_bc_timestep", "dt_rc_timestep", "nn_bc", "nn_rc"]
-MORE = ["unimask_one_10000", "unimask_bc_3000", "unimask_bc_10000"]  # by demonstrations.sh
 QUESTIONS = {"": "past actions seen", "_states": "past actions hidden"}  # added to "bc" or "rc"
 DRIVEN = {  # what demonstrator.py measures
     "demonstrator": "demonstrator",
@@ -208,9 +224,12 @@ def maze(lines, parallel, command):
             for kind, cell in list(rows[row][T].items()):  # with past actions hidden, as it is
                 asked = cell["asked"].get(f"{kind}_states")
                 rows[row][T] |= {f"{kind}_states": asked} if asked else {}
-    own = [line for line in lines if line["row"].rpartition("_T")[0] not in MORE]
-    hours = minutes_of(own) / 60  # of maze2d.sh and one.sh
-    found = {"seeds": seeds_of(lines), "rows": rows, "hours": round(hours / parallel, 2)}
+    hours = minutes_of(own(lines)) / 60
+    found = {
+        "seeds": seeds_of(own(lines) or lines),
+        "rows": rows,
+        "hours": round(hours / parallel, 2),
+    }
     found |= {"core_hours": round(hours, 2), "command": command}
     driven = [line["results"] for line in lines if line["row"] == "demonstrator"]
     for name in sorted(DRIVEN) if driven else ():
@@ -256,7 +275,7 @@ def maze_table(found, maze):
             policies = by_context.get(T, {})
             for kind, cell in ((kind, policies[kind]) for kind in ("bc", "rc") if kind in policies):
                 mean, error = published.get(f"T={T}", {}).get(row, {}).get(kind, (None, None))
-                short = f" n={cell['n']}" if cell["n"] < len(found["seeds"]) else ""
+                short = f" n={cell['n']}" if cell["n"] != len(found["seeds"]) else ""
                 texts = [row, T, kind.upper(), f"**{show(cell)}**{short}"]
                 texts.append(QUESTIONS[cell["question"].removeprefix(kind)])
                 texts.append(f"{mean:.3f} ± {error:.3f}" if mean else "")

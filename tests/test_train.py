@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from runs import (
     FAMILIES,
     LEFT,
@@ -168,6 +169,26 @@ def test_the_best_checkpoint_is_that_of_the_highest_return_or_of_the_highest_sum
     rows = read_log(out_dir)
     score = lambda row: add((float(row["return_bc"]), float(row["return_rc"])))
     assert saved(out_dir, "best.pt")["iter"] == int(max(rows, key=score)["iter"])
+
+
+@pytest.mark.parametrize(
+    "processor, units",
+    [
+        ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, True),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, False),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "AMD EPYC 9B45"}, True),
+        ({"amx_bf16": False, "avx512_bf16": False, "cpu_name": "AMD Ryzen 7"}, False),
+        ({"bf16": True}, False),
+    ],
+)
+def test_products_are_in_bfloat16_where_the_processor_has_units_for_it(
+    processor, units, monkeypatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
+    small = {"n_embd": 16, "n_ff": 16, "n_layer": 1, "n_head": 2, "num_trajectories": 20}
+    runs = [bench.training(small | {"dtype": dtype}) for dtype in ("float32", "bfloat16")]
+    exact, asked = (run.train_step(0) for run in runs)
+    assert (exact == asked) == (not units)
 
 
 def test_by_turns_each_step_has_one_task_at_evenly_spread_timesteps():
