@@ -16,7 +16,7 @@ it is evidence on the state at t only once the final distance is supposed known:
 seen return becomes several *hypotheses*, one for each final distance that it may have. Each is
 solved as above and weighs in by its likelihood.
 
-    python bayes.py          # the limit of every task, on 2,000 fresh trajectories
+    python bayes.py          # the limit of the eight tasks, on 2,000 fresh trajectories
 
 Read next: evaluate.py, which measures models against this limit.
 """
@@ -370,13 +370,14 @@ def _factor_masks(trajectories, mask, argument):
 def main():
     torch.set_num_threads(1)
     trajectories = doorkey.make_dataset(2000, seed=0)
-    print(f"{'nats per predicted entry':26s}  agent_pos    key_pos     action")
-    for task in masks.TASKS:
+    names = "agent_pos", "key_pos", "action"
+    print(f"{'nats per predicted entry':26s}" + "".join(name.rjust(11) for name in names))
+    for task in masks.EIGHT:
         generator = torch.Generator().manual_seed(0)
         asked = masks.draw(task, 2000, doorkey.LENGTH, generator, balanced=True)
-        nats = limit(trajectories, *asked)
-        numbers = [nats[name] for name in ("agent_pos", "key_pos", "action")]
-        print(f"{task:26s}" + "".join(f"{number:11.3f}" for number in numbers))
+        nats, predict = limit(trajectories, *asked), masks.expand(asked[1], trajectories.factors)
+        texts = [f"{nats[name]:.3f}" if predict[name].any() else "-" for name in names]
+        print(f"{task:26s}" + "".join(text.rjust(11) for text in texts))
 
 
 if __name__ == "__main__":

@@ -135,6 +135,7 @@ def claim(out_dir, overwrite, init_from="scratch"):
 
     What a run finetunes from may never be lost.
     """
+    files.check_writable(os.path.join(out_dir, "ckpt.pt"))
     used = [name for name in RUN if os.path.exists(os.path.join(out_dir, name))]
     if used and not overwrite:
         advice = "take another --out_dir, --init_from=resume or --overwrite=True"
@@ -199,7 +200,7 @@ def how_to_go_on(out_dir):
 
 def stopped(it, number):
     """End this process: a signal of this number has stopped a run, which is saved."""
-    print(f"stopped at step {it} and saved; {GO_ON}", file=sys.stderr)
+    print(f"stopped at step {it} and saved (best.pt is older); {GO_ON}", file=sys.stderr)
     sys.exit(128 + number)
 
 
@@ -242,7 +243,7 @@ def check_resumable(saved, config):
     for name, value in saved["config"].items():
         if name not in MAY_DIFFER and config.get(name) != value:
             text = f"cannot resume {out_dir} with {name}={config.get(name)!r}"
-            raise ValueError(f"{text}: it was started with {value!r}")
+            raise ValueError(f"{text}: it was started with {value!r}; take the same command")
     kinds = {"iter": int, "rows": list, "best": float, "loss_sum": float, "loss_count": int}
     for name, kind in kinds.items():
         if type(saved.get(name)) is not kind or name == "rows" and not saved[name]:

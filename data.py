@@ -145,7 +145,7 @@ class Trajectories:
         with files.reading(path, "file of trajectories"):
             arrays = files.read_arrays(path)
             if "header" not in arrays:
-                raise ValueError("it has no header, which save() writes")
+                raise ValueError("it has no header, which importing.py writes")
             header = json.loads(str(arrays.pop("header")))
             factors = [Factor.from_plain(plain) for plain in header["factors"]]
             part = lambda of: {k.removeprefix(of): x for k, x in arrays.items() if k.startswith(of)}
@@ -184,8 +184,8 @@ def check(factor, array, N, L):
 def normalise(trajectories):
     """The same trajectories, with the statistics of continuous factors in them.
 
-    Only what is known counts. Actions of the worlds made here keep mean 0 and standard deviation 1:
-    they live in [-1, 1]. Of very large data, evenly spaced trajectories stand for all.
+    Only what is known counts. Actions of a world keep mean 0 and standard deviation 1 if they live
+    in [-1, 1]. Of very large data, evenly spaced trajectories stand for all.
     """
     factors = []
     for factor in trajectories.factors:
@@ -193,8 +193,8 @@ def normalise(trajectories):
             some = trajectories[:: 1 + trajectories.values[factor.name].size // LARGE]
             values, valid = some.values[factor.name], some.valid(factor.name)
             mean, std, step_std = np.zeros(factor.size), np.ones(factor.size), np.ones(factor.size)
-            if factor.group != "ACTION" or not trajectories.world:
-                scale = np.abs(values[valid]).max(axis=0, initial=0)
+            scale = np.abs(values[valid]).max(axis=0, initial=0)  # (k,)
+            if factor.group != "ACTION" or not trajectories.world or scale.max() > 1:
                 mean, std = moments(values[valid], scale)
                 steps = np.diff(values, axis=1)[valid[:, 1:] & valid[:, :-1]]
                 _, step_std = moments(steps, scale)

@@ -7,10 +7,10 @@ A small behaviour-cloning model and a small forward-dynamics model, trained on t
 demonstrations, are together a simulator. A masked model that is trained on its dreams learns what
 it alone would need many more demonstrations for: that a trajectory goes forward, each state from
 the one before. Nothing of the world itself enters a dream. It starts where a demonstration starts,
-and is as long as the longest. The policy draws each action given all before it, the dynamics draw
-the next state given this state and action. At the end a third model says, from the last timestep to
-the first, what return was to come: given a state, its action and the return after it. Read next:
-repro/dream.sh. Before this: rollout.py.
+and is as long as the longest: where episodes end early, dreams go on. The policy draws each action
+given all before it, the dynamics draw the next state given this state and action. At the end a
+third model says, from the last timestep to the first, what return was to come: given a state, its
+action and the return after it. Read next: repro/dream.sh. Before this: rollout.py.
 """
 
 import configurator
@@ -103,7 +103,9 @@ def load(text, group, train, source):
         able = any(f.group == group for f in network.predicted)
         if not (able and asks(own["task"], group, network.config.context)):
             raise ValueError(f"{path} does not predict the group {group}")
-        if own.get("fresh") or source != worlds.source_of(own):
+        if own.get("fresh"):
+            raise ValueError(f"{path} was trained on fresh trajectories, not on demonstrations")
+        if source != worlds.source_of(own):
             raise ValueError(f"{path} was not trained on the demonstrations of {policy}")
         T, longest = network.config.context, train.lengths.max()
         if T < 2:
@@ -146,7 +148,8 @@ def main():
     starts = {name: x[rows, 0] for name, x in begun.tensors().items()}
     values = dream(networks, starts, int(train.lengths.max()), generator)
     arrays = {name: x.numpy() for name, x in values.items()}
-    dreams = data.Trajectories(train.factors, arrays, train.world)
+    mark = {"dreamed": torch.ones(n, dtype=torch.bool).numpy()}  # train.py takes nothing else
+    dreams = data.Trajectories(train.factors, arrays, train.world, extras=mark)
     dreams.save(out)
     world = worlds.WORLDS.get(train.world)
     if world and world.valid:

@@ -29,7 +29,7 @@ import worlds
 # ---- settings ------------------------------------------------------------------------------------
 out_dir = "out/run"  # a folder that train.py made
 split = "test"  # trajectories that training saw nothing of; "val": those that chose the checkpoint
-tasks = ""  # e.g. "past,future"; empty: the paper's eight and the trained ones, as the model can
+tasks = ""  # e.g. "past,future"; empty: the eight, the world's, the trained ones, as the model can
 sequences = 5000  # questions per task
 seed = 12345  # of the masks
 device = "cpu"  # or "cuda"

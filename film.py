@@ -86,15 +86,19 @@ def draw_maze2d(ax, film, i, stage):
 def main():
     configurator.check(globals(), {"episodes": (1, 100), "mode": rollout.MODES})
     target, *others = rollout.parse_targets(target_return)
-    if others or not out.endswith(".gif"):
-        raise ValueError(
-            f"one target_return, and a name that ends in .gif: not {target_return}, {out}"
-        )
+    if others:
+        raise ValueError(f"a film has one target_return, not {target_return!r}")
+    if not out.endswith(".gif"):
+        raise ValueError(f"out={out!r} should end in .gif")
     files.check_writable(out)
     network, trained = checkpoint.open_run(out_dir)
     source = worlds.source_of(trained)
     train, tests = worlds.train_and_validation(*source)[0], worlds.evaluation_set(*source, "test")
     world = train.world or source[0]  # a file may be of a world, too
+    if not env and not world.startswith(("doorkey", "maze2d-")):
+        raise ValueError(
+            f"there are no pictures of {world}: film.py needs a function that draws it"
+        )
     game = world, train, episodes, rollout.ROLLOUT_SEED, mode, target, env, False, tests
     stage, game = rollout.begin(network, *game, render=bool(env))
     in_maze = world.startswith("maze2d-")

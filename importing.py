@@ -27,13 +27,14 @@ from data import Factor, Trajectories
 
 # ---- settings ------------------------------------------------------------------------------------
 source = ""  # a .hdf5 (.h5) or .npz file, or minari:ID
+out = ""  # a .npz, or a folder for data larger than memory: training then reads what it needs of it
 min_length = 1  # leave out episodes of fewer steps
 best = 1.0  # the share of the episodes to keep: those of the highest returns
-# NaN stands for what nobody knows, such as the actions of a film. Otherwise it is refused.
+# NaN stands for what nobody knows, such as the actions of a film: one makes its row unknown. It is
+# refused otherwise. Classes cannot be NaN: write Trajectories with NAME/known (data.py).
 nan_is_unknown = False
 # The episodes, always alike: the last ones validate, and those of a learner would be its best.
 shuffle = True
-out = ""  # a .npz, or a folder for data larger than memory: training then reads what it needs of it
 # --------------------------------------------------------------------------------------------------
 
 CLASSES = 10_000  # more would not be classes but numbers
@@ -143,6 +144,8 @@ def read_arrays(path):
     states = dict(sorted(states.items()))
     if ends.ndim != 1 or ends.dtype.kind not in "iu":
         raise ValueError(f"episode_ends is {ends.dtype} {ends.shape}, not a list of integers")
+    if len(ends) and ends[-1] != len(rewards):
+        raise ValueError(f"episode_ends ends with {ends[-1]}; there are {len(rewards)} steps")
     if "observations" in states and "observation" not in states:
         states["observation"] = states.pop("observations")
     return np.diff(ends.astype(np.int64), prepend=0), states, actions, rewards

@@ -212,7 +212,7 @@ def span(batch, a=None, b=None):
 
 
 def every_action(batch, first_return=False, past_actions=True):
-    """All is shown, every action predicted. Only a causal model cannot look the answer up."""
+    """Every action is predicted. Where they are seen, only a causal model cannot look them up."""
     return batch.masks(True, past_actions, first_return), batch.masks(False, True)
 
 
@@ -270,6 +270,7 @@ def parse(task):
         if part not in known and not SPAN.fullmatch(part):
             near = difflib.get_close_matches(part, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"tasks are {', '.join(known)}"
+            hint = "a mixture is written past+future" if "," in part and "(" not in part else hint
             raise ValueError(f"there is no task {part!r}; {hint}")
         names = EIGHT if part == "all" else [part]
         for name in names:

@@ -50,9 +50,10 @@ class ModelConfig:
 
     def __post_init__(self):
         configurator.check(asdict(self), ALLOWED)
-        if self.model_type != "nn" and self.n_embd % self.n_head:
+        transformer = self.model_type in ("unimask", "dt")
+        if transformer and self.n_embd % self.n_head:
             raise ValueError(f"n_embd={self.n_embd} must be a multiple of n_head={self.n_head}")
-        if self.n_embd % 2 and self.model_type != "nn" and self.positions == "sinusoidal":
+        if transformer and self.n_embd % 2 and self.positions == "sinusoidal":
             raise ValueError(f"n_embd={self.n_embd} must be even: positions are sine and cosine")
 
 
@@ -401,7 +402,8 @@ def configure_optimizer(network, learning_rate, weight_decay):
 
 
 # --------------------------------------------------------------------------------------------------
-# The outputs as distributions, and the loss. A new head is a change of this section alone.
+# The outputs as distributions, and the loss. A new head is a change of this section, and a name in
+# ALLOWED above.
 #
 # A categorical factor has logits. A continuous one has a mean (squared error), a median (absolute
 # error) or a Gaussian: its mean, and as "NAME/log_variance" the logarithm of its variance.

@@ -4,8 +4,8 @@
     python plot.py --figure=posterior --out_dir=out/minigrid_infinite
 
 Probability is colour, from light to dark along one perceptually uniform map, so that a print in
-grey says as much. A new world is drawn by one function here, and a line in answer().
-Before this: sample.py.
+grey says as much. A new world is drawn by one function here, and a line in answer();
+for films by one in film.py. Before this: sample.py.
 """
 
 import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
@@ -148,7 +148,7 @@ def answer(path, world, asked, answers, drawn=None, known=None, truth=None):
     elif world.startswith("maze2d-") and (drawn or "position" in answers["model"]):
         draw_maze2d(path, world.removeprefix("maze2d-"), asked, answers, drawn, known, truth)
     else:
-        print(f"no picture: there is none of such an answer in the world {world!r}")
+        print(f"no picture: there is none of such an answer in {world or 'a world without a name'}")
 
 
 def posterior(folder):

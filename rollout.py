@@ -11,8 +11,8 @@ mode says what else it sees:
     rc_all    the return still to be earned at every timestep so far, as returns="with_state" shows
     best      as rc, but it asks for the best return that it itself thinks possible
     plan      nothing: of K completions drawn as in bc, the one of the highest return is begun
-    goal      the last state of a demonstration that began here: to be there by then
-    waypoint  its states at four timesteps
+    goal      the state T - 1 steps on in a demonstration that began here, where the episode ends
+    waypoint  its states at four timesteps, as far
 
 Each mode can have _states at its end: past actions are then hidden.
 Before this: worlds.py, which has the environments. Read next: sample.py.
@@ -38,18 +38,19 @@ from data import GROUPS
 out_dir = "out/run"  # a folder that train.py made
 episodes = 100  # in each of the modes
 modes = "bc,bc_states"  # what is asked for: MODES, described above
-# To ask for in the modes rc and rc_all: "2,4", or "x0.8" times that of the nearest training start.
-target_return = "x1.2"
+target_return = (
+    "x1.2"  # of rc and rc_all: "2,4", or "x0.8" times that of the nearest training start
+)
 quantile = 0.99  # mode best asks for the return that, so it thinks, is exceeded in 1 of 100 cases
-# Returns that score 0 and 100, e.g. of a random policy and an expert; None: as D4RL, where it has them
-ref_min = None
-ref_max = None
 candidates = 16  # mode plan draws so many completions at each step, K
 sampled = True  # draw classes from the model's probabilities; False: always the most probable one
 env = None  # a Gymnasium environment to play in, e.g. "Hopper-v5"; None: the data's own world
 device = "cpu"  # or "cuda"
 threads = 1  # CPU threads (0: torch's choice)
 out = ""  # the file to write the results to; empty: rollouts.json in out_dir
+# Returns that score 0 and 100, e.g. of a random policy and an expert; None: as D4RL, where it has them
+ref_min = None
+ref_max = None
 # --------------------------------------------------------------------------------------------------
 
 MODES = [f"{asked}{seen}" for asked in ("bc", "rc", "rc_all", "best", "plan", "goal", "waypoint")
@@ -286,7 +287,7 @@ def begin(network, dataset, train, episodes, seed, mode, target="x1.2", env_id=N
         game |= {"condition": condition_of(demos, mode, T), "horizon": T}
     env = worlds.stage(dataset, env_id, episodes, seed, network.factors, render)
     if ahead and not hasattr(env, "start_at"):
-        raise ValueError(f"mode {mode}: an episode of {env_id} begins where it likes")
+        raise ValueError(f"mode {mode}: an episode of {env_id or dataset} begins where it likes")
     if ahead:
         env.start_at({f.name: demos.values[f.name][:, 0] for f in states} | demos.extras)
     if mode.startswith("rc"):
@@ -362,10 +363,15 @@ def check_mode(network, mode):
     """Raise ValueError for a mode that a model cannot play."""
     asking, config = mode.removesuffix("_states"), network.config
     predicted = {f.group: f.kind for f in network.predicted}
+    groups = [f.group for f in network.factors]
+    if groups.count("ACTION") != 1:
+        raise ValueError(f"to act, a model needs one ACTION factor, not {groups.count('ACTION')}")
+    if asking.startswith("rc") and "RETURN" not in groups:
+        raise ValueError(f"mode {mode}: the model knows no return_to_go")
     if asking in ("best", "plan") and "RETURN" not in predicted:
         raise ValueError(f"mode {mode}: this model does not predict returns (return_weight)")
     uncertain = {"best": "RETURN", "plan": "ACTION"}.get(asking)
-    if predicted.get(uncertain) == "continuous" and config.head != "gaussian":
+    if predicted.get(uncertain) == "continuous" and config.head in ("mean", "median"):
         why = f"mode {mode} needs to know how likely each {uncertain.lower()} is"
         raise ValueError(f"{why}: train --head=gaussian")
     if asking in AHEAD and (config.model_type == "dt" or config.context < 2):

@@ -4,6 +4,10 @@
     python sample.py --task=past --order=backward --samples=1000
     python sample.py --given="agent_pos[0]=5,key_pos[0]=2" --world --picture=walk.gif
 
+    state[0], state[9]           every state factor at t=0 and t=9; groups: state, action, return
+    action[:], agent_pos[1:9]    slices as in Python, and single factors by name
+    agent_pos[0]=5               an entry with its value; position[0]=(1.0, 2.5) if continuous
+
 Known values come from a held-out trajectory, or from --given. Marginals take one forward pass.
 Joint samples are filled in entry by entry, each conditioned on those before it, so the product of
 the probabilities met on the way is the likelihood of the whole, by the chain rule. A perfect model
@@ -37,7 +41,7 @@ out_dir = "out/run"  # a folder that train.py made
 trajectory = 0  # known values come from this one of the split; negative: counted from its end
 split = "val"  # "val": trajectories held out in training; "test": fresh ones of another data seed
 start = 0  # timestep of the trajectory at which the window begins
-see = ""  # what is known, e.g. "state[0],state[9]": the query language stands below
+see = ""  # what is known, e.g. "state[0],state[9]", in the language above
 predict = ""  # what is wanted; empty: what the task predicts, or all that is not seen
 task = ""  # shorthand: see, and by default predict, what this task does, e.g. "past", "span(3,8)"
 given = ""  # values to see in place of the trajectory's, e.g. "agent_pos[0]=5,action[2]=1"
@@ -72,7 +76,8 @@ def query(values, factors, see="", predict="", task="", given="", generator=None
           returns="unchanged"):  # fmt: skip
     """A Query about windows of trajectories, from text in the query language.
 
-    values: {factor: (B, T) or (B, T, k) tensor}. task: adds to `see`, and says what is wanted if
+    values: {factor: (B, T) or (B, T, k) tensor}, and "timestep" (B, T) for a model that has a table
+    of timesteps (data.Windows gives both). task: adds to `see`, and says what is wanted if
     `predict` does not; drawn with the torch.Generator. given: values that replace those of the
     windows, and are seen. Without `predict` or a task, all that is not seen of the factors
     `predicted` is wanted (a network's; by default the states and actions). returns: those that a
@@ -224,10 +229,7 @@ def entropy(f, outputs):
 
 
 # --------------------------------------------------------------------------------------------------
-# The query language: a line of text that names entries of a trajectory
-#     state[0], state[9]           every state factor at t=0 and t=9; groups: state, action, return
-#     action[:], agent_pos[1:9]    slices as in Python, and single factors by name
-#     agent_pos[0]=5               an entry with its value; position[0]=(1.0, 2.5) if continuous
+# The query language: a line of text that names entries of a trajectory, as the docstring shows it
 
 # Each part of an item is optional and holds the next one: a match ends where a mistake begins.
 NAME = r"[^\W\d](?:\w|[^\x00-\x7f\s])*"  # vowel signs of some alphabets are no \w
@@ -383,6 +385,8 @@ def play(network, asked, name, generator):
     stage = worlds.stage(name, env, max(1, samples), seed, network.factors)
     if not env:  # an environment of Gymnasium begins where it likes
         first = {name: asked.values[name][0, 0].numpy() for name in stage.observe()}
+        if not hasattr(stage, "start_at"):
+            raise ValueError(f"an episode of {name} begins where it likes: it has no start_at()")
         if unknown := [name for name in first if not asked.see[name][0, 0]]:
             raise ValueError(f"the world begins with a known state: see or give {unknown[0]}[0]")
         stage.start_at(first)

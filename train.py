@@ -1,7 +1,7 @@
 """Train a model to fill in what is hidden of trajectories: the whole loop, in the open.
 
     python train.py config/minigrid_random.py                      # the main experiment
-    python train.py config/minigrid_random.py --seed=1 --n_embd=64 # with other settings
+    python train.py config/minigrid_random.py --n_embd=64 --out_dir=out/small     # other settings
     python train.py config/minigrid_random.py --init_from=resume   # go on where a run stopped
     torchrun --standalone --nproc_per_node=2 train.py config/minigrid_random.py  # share each batch
 
@@ -40,12 +40,14 @@ out_dir = "out/run"
 overwrite = False  # start anew in a folder that holds another run, whose files are then lost
 init_from = "scratch"  # "resume" (from out_dir), or "finetune:PATH" (the weights of another run)
 eval_interval = 500  # steps between evaluations, each with a checkpoint and a row of log.csv
-eval_tasks = ""  # e.g. "past,future"; empty: the paper's eight and the trained ones
+eval_tasks = ""  # e.g. "past,future"; empty: the eight, the world's, the trained ones
 eval_sequences = 1000  # validation sequences for each task
 eval_rollouts = 0  # episodes to play at each evaluation (needed by keep_best="return")
 eval_modes = "bc,bc_states"  # how to play them: rollout.MODES; rc_all where returns="with_state"
 keep_best = "loss"  # the lowest; or the highest "return" of a mode, "return_sum" of all; or "none"
-best_tasks = ""  # tasks whose summed validation loss chooses; empty: the trained ones
+best_tasks = (
+    ""  # tasks whose summed loss chooses; empty: the trained ones, or all if none is evaluated
+)
 wandb_log = False  # log to Weights & Biases as well (pip install wandb)
 wandb_project = "unimask"
 # data
@@ -146,7 +148,8 @@ autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=products ==
 # ---- set-up: data and model ----------------------------------------------------------------------
 demonstrations, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
 train = data.Trajectories.load(dreams) if dreams else demonstrations
-if train.factors != demonstrations.factors:  # the statistics in them, too
+# Dreams have their factors, with the statistics in them. Other data may be what validates.
+if dreams and ("dreamed" not in train.extras or train.factors != demonstrations.factors):
     raise ValueError(f"{dreams} holds no dreams of {dataset}: dream.py makes them")
 fingerprint = worlds.fingerprint(dreams or dataset, train, validation)
 windows = data.Windows(train, context, device)

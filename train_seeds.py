@@ -10,7 +10,8 @@ then replayed, without a word between GPU and CPU.
 The runs are train.py's own, one for each seed, set up as it sets them up. They see the same
 batches, are evaluated and saved in the same way, and end with the same weights, to rounding; only
 the entries that dropout drops are others. All settings but `seeds` are those of train.py. A
-{seed} in one of them stands for the number. Before this: train.py.
+{seed} in one of them stands for the number. A model of your own has to be one that torch.vmap can
+take. Before this: train.py.
 """
 
 import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback

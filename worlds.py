@@ -5,6 +5,7 @@
 
 A new world is one file that makes Trajectories, and one entry in WORLDS. To play in it there must
 be an environment as well: n episodes in lockstep, with the attributes and methods of GymEnv below.
+For goals, and for sample.py --world, it needs start_at() too, as DoorKey has it.
 Read next: evaluate.py, rollout.py. Before this: doorkey.py, maze2d.py, data.py.
 """
 
@@ -42,7 +43,7 @@ TEST_SEED = 1_000_000  # added to the data seed for test trajectories: so all ot
 class World(NamedTuple):
     """What there is to know of a world. Only `make` is needed to train on it."""
 
-    make: Callable  # (n, seed) -> Trajectories
+    make: Callable  # (n, seed) -> Trajectories, always as wide; seed: an int, or a list (--fresh)
     total: int  # trajectories made for training and validation together
     validation: int  # the last ones of them, which validate
     test: int  # trajectories of the test set, made with another seed

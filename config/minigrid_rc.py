@@ -1,4 +1,4 @@
-"""Return-conditioned control alone: the next action, given the past and the return still to go.
+"""Return-conditioned control alone: the next action, given the past and the return of the whole.
 
     python train.py config/minigrid_rc.py && python evaluate.py --out_dir=out/minigrid_rc
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A grid search: a config file, and every pair of the values of two settings. Then a table of them,
 # the best in validation first: out/sweep/sweep_CONFIG.md (other settings are part of that name).
+# Losses of several heads, tasks or weights have other units: these cannot be ranked so.
 #
 #   bash repro/sweep.sh config/minigrid_bc.py learning_rate=3e-4,1e-3,3e-3 n_embd=32,64
 #   SEEDS="0 1 2" bash repro/sweep.sh config/minigrid_rc.py dropout=0.1,0.3 n_layer=2,3 --max_iters=500

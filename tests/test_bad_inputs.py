@@ -46,6 +46,7 @@ SETTINGS = {  # command: words that its one line must hold
     "train.py --eval_tasks=span(0,99)": ["span(0,99)"],
     "train.py --task=span(0,99)": ["span(0,99)"],
     "train.py --task=span(0,0)": ["span(0,0)"],
+    "train.py --task=past,future": ["no task", "past+future"],
     "train.py --task=span(0,99999999999)": ["no task", "span(0,99999999999)"],
     "train.py --context=11": ["11", "10"],
     "train.py --context=-1": ["context=-1", "at least 1"],

@@ -410,11 +410,17 @@ def test_normalising_finds_mean_and_deviation_of_states_and_returns(toy_data):
     assert all((done.values[name] == array).all() for name, array in toy_data.values.items())
 
 
-def test_actions_of_the_worlds_made_here_stay_as_they_are(toy_data):
+def test_actions_of_a_world_stay_as_they_are_unless_they_leave_minus_one_to_one(toy_data):
     """All results in Maze2D were made so. Those of other data have any scale."""
     plain = [replace(f, mean=(), std=(), step_std=()) for f in toy_data.factors]
     action = data.normalise(replace(toy_data, factors=plain, world="maze2d-medium")).factors[2]
     assert action.mean == (0, 0) and action.std == action.step_std == (1, 1)
+    forces = 20 * toy_data.values["action"]
+    values = toy_data.values | {"action": forces}
+    action = data.normalise(replace(toy_data, factors=plain, values=values, world="cart")).factors[
+        2
+    ]
+    assert action.std == pytest.approx(forces[toy_data.valid()].astype(float).std(axis=0), rel=1e-5)
 
 
 def test_statistics_are_of_what_is_known(toy_data):

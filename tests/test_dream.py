@@ -433,7 +433,7 @@ def test_a_model_has_learned_what_its_task_asks_for():
         (dict(dynamics=""), "no run is named that predicts the group STATE"),
         (dict(returns=""), "no run is named that predicts the group RETURN"),
         (dict(policy="plain.pt"), "settings"),
-        (dict(policy="fresh.pt"), "fresh.pt was not trained"),
+        (dict(policy="fresh.pt"), "fresh.pt was trained on fresh"),
     ],
 )
 def test_what_cannot_dream_is_refused(settings, words, dreams, tmp_path):
@@ -534,6 +534,8 @@ SILENT = {  # a wrong command: what it should name
     "train.py --task=return_to_go --return_weight=1 --returns=all": "returns",  # shows the answer
     # numbers without the statistics that they are scaled by
     "train.py --dataset=raw.npz --context=4 --dreams=raw.npz": "raw.npz holds no dreams",
+    # what the world made, of which the last trajectories validate
+    "train.py --dreams=real.npz": "real.npz holds no dreams",
 }
 
 
@@ -548,6 +550,7 @@ def test_what_would_be_wrong_in_silence_is_refused(
         checkpoint.save(str(folder / "old.pt"), old)
         doorkey.make_dataset(20, 0, size=16).save(str(folder / "larger.npz"))
         still().save(str(folder / "still.npz"))
+        doorkey.make_dataset(2000, 0).save(str(folder / "real.npz"))
         bare = [replace(f, mean=(), std=(), step_std=()) for f in toy_data.factors]
         replace(toy_data, factors=bare).save(str(folder / "raw.npz"))
     script, *flags = line.split()
@@ -565,7 +568,8 @@ def still(n=50):
     """Dreams in which nothing ever moves: it takes few steps to learn them by heart."""
     constant = {"agent_pos": 5, "key_pos": 2, "action": 1, "return_to_go": 6}
     values = {name: np.full((n, 10), x) for name, x in constant.items()}
-    return Trajectories(doorkey.factors(), values, "doorkey")
+    mark = {"dreamed": np.ones(n, dtype=bool)}
+    return Trajectories(doorkey.factors(), values, "doorkey", extras=mark)
 
 
 def test_it_trains_on_dreams_and_validates_on_what_is_real(train, folder):

@@ -688,6 +688,12 @@ def test_a_file_of_a_world_is_played_in_that_world_into_a_file_of_choice(run_war
     assert not (tmp_path / "run" / "rollouts.json").exists()
 
 
+def test_who_has_two_actions_cannot_act():
+    factors = [*doorkey.factors(), Factor("grip", "ACTION", "categorical", 2)]
+    with pytest.raises(ValueError, match="one ACTION factor, not 2"):
+        rollout.check_mode(small.build(dict(context=4), factors), "bc")
+
+
 @pytest.mark.parametrize("target", ["x1.2", "9"])
 def test_a_mode_that_cannot_be_played_is_refused_before_any_is(target, run_warm, refused, tmp_path):
     generator = np.random.default_rng(0)
