@@ -3,8 +3,8 @@
     python train.py config/maze2d_dt_bc.py
     python rollout.py --out_dir=out/maze2d_dt_bc --episodes=1000 --modes=bc,bc_states
 
-5,000 steps take 2.9 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
-0.04: bc 2.78, bc_states 2.88; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
+5,000 steps take 2.3 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
+0.04: bc 2.80, bc_states 2.90; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
 dt_bc_T5_s0).
 """
 

@@ -3,8 +3,8 @@
     python train.py config/maze2d_dt_rc.py
     python rollout.py --out_dir=out/maze2d_dt_rc --episodes=1000 --modes=rc,rc_states
 
-5,000 steps take 3.1 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
-0.04: rc 2.74, rc_states 2.74; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
+5,000 steps take 2.4 minutes on one core, beside another run. Return over 1,000 fresh episodes, +-
+0.04: rc 2.65, rc_states 2.71; the demonstrator's is 2.83 (repro/results/maze2d_medium.jsonl,
 dt_rc_T5_s0).
 """
 

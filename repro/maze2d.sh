@@ -2,7 +2,7 @@
 # The Maze2D table: 15 rows at contexts of 5 and 10 timesteps, 30 runs a seed. Then its tables and
 # assets/maze2d_curve.png.
 #
-#   bash repro/maze2d.sh                    # medium maze, 3 seeds: about 2 hours on 2 cores
+#   bash repro/maze2d.sh                    # medium maze, 3 seeds: 2 to 3 hours on 2 cores
 #   MAZE=umaze SEEDS=0 CONTEXTS=5 ROWS="unimask_bc unimask_rc dt_bc dt_rc nn_bc nn_rc" bash repro/maze2d.sh
 #                                           # six rows in another maze: 8 minutes; large: 6 minutes
 #   LIST=1 bash repro/maze2d.sh             # print the lines, run nothing
