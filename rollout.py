@@ -39,7 +39,7 @@ out_dir = "out/run"  # a folder that train.py made
 episodes = 100  # in each of the modes
 modes = "bc,bc_states"  # what is asked for: MODES, described above
 target_return = (
-    "x1.2"  # of rc and rc_all: "2,4", or "x0.8" times that of the nearest training start
+    "x1.2"  # of rc, rc_all: "2,4", or "x0.8" times what the nearest demonstration earned
 )
 quantile = 0.99  # mode best asks for the return that, so it thinks, is exceeded in 1 of 100 cases
 candidates = 16  # mode plan draws so many completions at each step, K

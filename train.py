@@ -45,9 +45,7 @@ eval_sequences = 1000  # validation sequences for each task
 eval_rollouts = 0  # episodes to play at each evaluation (needed by keep_best="return")
 eval_modes = "bc,bc_states"  # how to play them: rollout.MODES; rc_all where returns="with_state"
 keep_best = "loss"  # the lowest; or the highest "return" of a mode, "return_sum" of all; or "none"
-best_tasks = (
-    ""  # tasks whose summed loss chooses; empty: the trained ones, or all if none is evaluated
-)
+best_tasks = ""  # whose summed loss chooses; empty: the trained ones, or all if none is evaluated
 wandb_log = False  # log to Weights & Biases as well (pip install wandb)
 wandb_project = "unimask"
 # data

@@ -173,7 +173,7 @@ def test_dictionaries_and_classes_are_played_by_their_names(rooms):
 def test_a_model_without_returns_cannot_be_given_a_target():
     network = Constant(1.0, FACTORS[:2])
     env = GymEnv("Countdown-v0", 2, 3, network.factors)
-    with pytest.raises(ValueError, match="bc_states"):
+    with pytest.raises(ValueError, match="knows no return_to_go"):
         rollout.play(network, env, "rc", targets=np.ones(2))
 
 
