@@ -10,14 +10,14 @@ BIN = .venv/bin
 
 .PHONY: demo demo-maze test quick clean
 demo: .venv/ready
-	$(BIN)/python train.py config/minigrid_random.py --out_dir=out/demo --overwrite=True
-	$(BIN)/python evaluate.py --out_dir=out/demo
+	$(BIN)/python train.py config/minigrid_random.py --out_dir=out/demo --overwrite=True --threads=2
+	$(BIN)/python evaluate.py --out_dir=out/demo --threads=2
 	$(BIN)/python plot.py --figure=curves --out_dir=out/demo
 
 demo-maze: .venv/ready
-	$(BIN)/python train.py config/maze2d_bc.py --out_dir=out/demo-maze --overwrite=True
-	$(BIN)/python evaluate.py --out_dir=out/demo-maze
-	$(BIN)/python rollout.py --out_dir=out/demo-maze --episodes=1000
+	$(BIN)/python train.py config/maze2d_bc.py --out_dir=out/demo-maze --overwrite=True --threads=2
+	$(BIN)/python evaluate.py --out_dir=out/demo-maze --threads=2
+	$(BIN)/python rollout.py --out_dir=out/demo-maze --episodes=1000 --threads=2
 	$(BIN)/python plot.py --figure=curves --out_dir=out/demo-maze
 
 test: .venv/ready

@@ -38,9 +38,7 @@ from data import GROUPS
 out_dir = "out/run"  # a folder that train.py made
 episodes = 100  # in each of the modes
 modes = "bc,bc_states"  # what is asked for: MODES, described above
-target_return = (
-    "x1.2"  # of rc, rc_all: "2,4", or "x0.8" times what the nearest demonstration earned
-)
+target_return = "x1.2"  # of rc, rc_all: "2,4", or "x0.8" times the nearest training start's
 quantile = 0.99  # mode best asks for the return that, so it thinks, is exceeded in 1 of 100 cases
 candidates = 16  # mode plan draws so many completions at each step, K
 sampled = True  # draw classes from the model's probabilities; False: always the most probable one

@@ -96,7 +96,7 @@ seed = 0
 device = "cpu"  # or "cuda"
 dtype = "float32"  # or "bfloat16": of products (autocast), where the machine has units for it
 compile = False
-threads = 1  # CPU threads (0: torch's choice); two are a fifth faster, and change the last bits
+threads = 1  # CPU threads (0: torch's choice); two: a quarter less time, other last bits
 # --------------------------------------------------------------------------------------------------
 config = configurator.apply(globals())
 
