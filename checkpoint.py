@@ -216,6 +216,8 @@ def architecture(saved, config, given):
         text = f"the checkpoint of init_from={config['init_from']} has settings of no model"
         raise ValueError(f"{text}: {error}") from None
     del shape["dropout"]
+    if shape["return_weight"] and "return_weight" in given and config["return_weight"]:
+        del shape["return_weight"]  # of the loss: all that the model needs is to predict returns
     for name, value in shape.items():
         if name in given and config[name] != value:
             text = f"{name}={config[name]!r} contradicts the model of init_from"

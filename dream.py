@@ -39,11 +39,12 @@ out = ""  # the file to write: .npz, or a folder that is mapped into memory when
 # --------------------------------------------------------------------------------------------------
 
 
-def dream(networks, starts, length, generator):
+def dream(networks, starts, length, generator, bounds=()):
     """Dreamed trajectories {factor: (n, length) or (n, length, k)}, from n start states.
 
     networks: {"policy", "dynamics", "returns": lists of networks}, of one set of factors.
     starts: {state factor: (n,) or (n, k)}. generator: torch.Generator on the CPU.
+    bounds: (name, lowest (k,), highest (k,)) of actions that are numbers.
     """
     factors = networks["policy"][0].factors
     states, actions, outcome = ([f for f in factors if f.group == g] for g in data.GROUPS)
@@ -55,6 +56,8 @@ def dream(networks, starts, length, generator):
     mask = lambda *groups: torch.stack(groups, dim=-1)  # (length, 3), of every trajectory
     for now in tqdm(range(length), desc="dreaming", disable=None):
         fill(values, actions, now, networks["policy"], mask(t <= now, t < now, none), generator)
+        for name, low, high in bounds:
+            values[name][:, now].clamp_(low, high)
         if now + 1 < length:
             seen = mask(t == now, t == now, none)
             fill(values, states, now + 1, networks["dynamics"], seen, generator)
@@ -146,7 +149,12 @@ def main():
     begun = train.with_known_starts()
     rows = torch.randint(len(begun), (n,), generator=generator)
     starts = {name: x[rows, 0] for name, x in begun.tensors().items()}
-    values = dream(networks, starts, int(train.lengths.max()), generator)
+    bounds = []  # nothing is done that no demonstration did
+    for f in train.factors:
+        if f.group == "ACTION" and f.kind == "continuous":
+            done = torch.as_tensor(train.values[f.name][train.valid(f.name)])  # (rows, k)
+            bounds.append((f.name, done.amin(dim=0), done.amax(dim=0)))
+    values = dream(networks, starts, int(train.lengths.max()), generator, bounds)
     arrays = {name: x.numpy() for name, x in values.items()}
     mark = {"dreamed": torch.ones(n, dtype=torch.bool).numpy()}  # train.py takes nothing else
     dreams = data.Trajectories(train.factors, arrays, train.world, extras=mark)

@@ -394,7 +394,9 @@ def test_dreams_of_a_file_of_numbers(toy_data, dreams, place, tmp_path):
     first = {tuple(x) for x in starts.tolist()}
     assert 0 < len(first) < len(train)
     assert {tuple(x) for x in found.values["position"][:, 0].tolist()} <= first
-    assert np.ptp(found.values["action"], axis=0).min() > 0.1
+    done, dreamt = train.values["action"][train.valid()], found.values["action"]
+    assert np.ptp(dreamt, axis=0).min() > 0.1
+    assert (done.min(axis=0) <= dreamt).all() and (dreamt <= done.max(axis=0)).all()
     assert np.unique(found.values["room"]).tolist() == [0, 1, 2]
 
 

@@ -262,6 +262,16 @@ def test_finetuning_accepts_a_shape_that_is_said_again(trained, train):
     assert saved(train("agrees", *flags, tiny=SHORT))["model_config"]["n_layer"] == 1
 
 
+def test_finetuning_may_weigh_returns_anew_where_the_model_predicts_them(train, run_warm, folder):
+    start = train("returns", "--return_weight=0.2", "--max_iters=1", "--task=random_return")
+    flags = [f"--init_from=finetune:{start}", "--max_iters=1", "--task=random_return"]
+    assert saved(train("anew", *flags, "--return_weight=0.5"))["config"]["return_weight"] == 0.5
+    assert saved(train("as-it-is", *flags))["config"]["return_weight"] == 0.2
+    flags += ["--return_weight=0", "--out_dir=none"]
+    process = run_warm("train.py", *TINY, *flags, cwd=folder)
+    assert "return_weight=0.0 contradicts" in process.stderr
+
+
 @pytest.mark.parametrize("task", ["dt_bc", "past"])
 def test_finetuning_takes_the_type_of_model_from_the_checkpoint(
     task, train, folder, run_warm, refused
