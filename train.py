@@ -137,10 +137,12 @@ seed_dropout = torch.manual_seed
 if device_type == "cuda":  # of that GPU alone, which is much faster
     place = torch.empty(0, device=device).device  # with its number
     seed_dropout = torch.cuda.default_generators[place.index].manual_seed
-# Of processors only some have units for bfloat16. The others take two to ten times as long for it.
-cpu = torch.cpu.get_capabilities()
-units = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu.get("cpu_name", ""))
-products = dtype if device_type != "cpu" or units else "float32"
+products = dtype
+if device_type == "cpu" and dtype == "bfloat16":
+    # Only some processors have units for it. On others it takes two to sixteen times as long.
+    cpu = torch.cpu.get_capabilities()
+    units = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu.get("cpu_name", ""))
+    products = "bfloat16" if units else "float32"
 autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=products == "bfloat16")
 
 # ---- set-up: data and model ----------------------------------------------------------------------
