@@ -113,6 +113,8 @@ def load(text, group, train, source):
         T, longest = network.config.context, train.lengths.max()
         if T < 2:
             raise ValueError(f"{path} sees a single timestep")
+        if network.config.model_type == "nn" and T > longest:
+            raise ValueError(f"{path} needs {T} timesteps, and demonstrations have {longest}")
         # It has to tell the end of a trajectory, where no return is to come, from that of a window.
         if group == "RETURN" and T < longest and network.config.positions != "timestep":
             advice = f"train it with context={longest}, or positions='timestep'"

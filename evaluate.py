@@ -85,7 +85,7 @@ def limits(trajectories, asked, model_type="unimask"):
 
     None for a world without one, for windows of longer trajectories, which have another prior, and
     where something is unknown. A task has None if it shows what it asks for, or asks a causal model
-    ("dt") several times in a window, each time given something else.
+    ("dt") several times in a window, each time given something else, or shows it what comes after.
     """
     world = worlds.WORLDS.get(trajectories.world)
     if world is None or world.surprisal is None or not asked:
@@ -95,7 +95,9 @@ def limits(trajectories, asked, model_type="unimask"):
         if isinstance(see, dict) or see.shape[1] != trajectories.lengths.max():
             return None
         several = (predict.any(-1).sum(1) > 1).any()
-        unknown = (see & predict).any() or (model_type == "dt" and several)
+        now = predict.any(-1).byte().argmax(1, keepdim=True)  # (n, 1) the first asked timestep
+        later = (see.any(-1) & (torch.arange(see.shape[1]) > now)).any()
+        unknown = (see & predict).any() or (model_type == "dt" and (several or later))
         rows = trajectories[np.arange(len(see)) % len(trajectories)]
         returns = bool(predict[..., masks.RETURN].any())
         nats = {} if unknown else world.surprisal(rows, see, returns)
@@ -163,7 +165,7 @@ def pooled(entries, predict, episode):
 def leaks(results):
     """The tasks more than 3 standard errors below the exact limit: their model sees too much."""
     rows = {task: row for task, row in results.items() if row["gap_se"] is not None}
-    return [task for task, row in rows.items() if row["gap"] < -3 * row["gap_se"]]
+    return [task for task, row in rows.items() if row["gap"] < -3 * row["gap_se"] - 1e-6]
 
 
 def table(results):

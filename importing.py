@@ -53,7 +53,7 @@ def main():
     imported = read(source, min_length, nan_is_unknown)
     if best < 1:
         earned = imported.values["return_to_go"][:, 0, 0]
-        kept = math.ceil(best * len(earned))
+        kept = math.ceil(best * len(earned) - 1e-9)
         imported = imported[np.sort(np.argsort(-earned, kind="stable")[:kept])]
         longest = imported.lengths.max()  # the others are gone, and their padding with them
         values = {name: x[:, :longest] for name, x in imported.values.items()}

@@ -10,8 +10,8 @@ then replayed, without a word between GPU and CPU.
 The runs are train.py's own, one for each seed, set up as it sets them up. They see the same
 batches, are evaluated and saved in the same way, and end with the same weights, to rounding; only
 the entries that dropout drops are others. All settings but `seeds` are those of train.py. A
-{seed} in one of them stands for the number. A model of your own has to be one that torch.vmap can
-take. Before this: train.py.
+{seed} in a path, or in a number of the data, stands for the number. A model of your own has to be
+one that torch.vmap can take. Before this: train.py.
 """
 
 import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
@@ -33,6 +33,8 @@ import traits
 seeds = "0,1,2,3,4,5"  # one run each
 # --------------------------------------------------------------------------------------------------
 
+# In what runs may differ, all else is shared.
+OWN = ("seed", "out_dir", "init_from", "dataset", "dreams", "data_seed", "num_trajectories")
 BETAS, EPS = (0.9, 0.999), 1e-8  # AdamW's, as torch has them
 TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
 
@@ -238,6 +240,11 @@ def set_up_all(arguments):
             raise ValueError("several seeds at once: without torchrun and wandb_log")
         if run.fresh and torch.device(run.device).type == "cuda":
             raise ValueError("fresh trajectories are made on the CPU: one seed at a time")
+    for run in runs[1:]:
+        differ = [k for k in run.config if k not in OWN and run.config[k] != runs[0].config[k]]
+        if differ or run.network.factors != runs[0].network.factors:  # and what it is scaled by
+            what = differ[0] if differ else "the scale of their data"
+            raise ValueError(f"several seeds at once differ in {what}: train them one by one")
     # Where all were killed while they saved, those that had not yet done so catch up.
     furthest = max((run.first_iter for run in runs), default=0)
     for run in runs:

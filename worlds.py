@@ -309,8 +309,8 @@ class GymEnv:
         columns = []
         for f in (f for f in self.factors if f.group == "STATE"):
             x = values[f.name]
-            x = np.eye(f.size)[x] if f.kind == "categorical" else x / np.array(f.std or 1.0)
-            columns.append(x)
+            one_hot = x[..., None] == np.arange(f.size)  # none of them for a class the data lack
+            columns.append(one_hot if f.kind == "categorical" else x / np.array(f.std or 1.0))
         return np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1)
 
 

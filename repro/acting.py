@@ -72,7 +72,7 @@ def load(agent, seed):
     if agent == "exact":
         return bayes.ExactModel(returns=True)
     folder = Path(runs, study, f"{agent}_s{seed}")
-    run.restore(folder)
+    run.restore(folder, "repro/results")
     return checkpoint.load(str(folder))
 
 
@@ -181,7 +181,8 @@ def draw(found, optimum):
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("return earned")
     axes[1].legend(fontsize=9, frameon=False)
-    figure.savefig(picture, dpi=130)
+    with files.whole(picture) as unfinished:
+        figure.savefig(unfinished, dpi=130, format="png")
     plt.close(figure)
 
 
@@ -190,6 +191,8 @@ def main():
     began, path = time.time(), Path(result)
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"agents": {}}
     found, plan = before["agents"], before.get("plan")
+    if found and before["episodes"] != episodes:
+        raise ValueError(f"{result} is of {before['episodes']} episodes: take another --result")
     for agent in agents.split(",") if agents else ():
         found[agent] = measure(agent)
     if planner:

@@ -87,7 +87,7 @@ def reached(network, dataset, demos):
 def measure(agent):
     """{"command", "obeyed", and where the model can "reached", "planned", "best"} of an agent."""
     folder = Path(runs, study, f"{agent}_s{seed}")
-    run.restore(folder)
+    run.restore(folder, "repro/results")
     network, trained = checkpoint.load(str(folder)), checkpoint.settings(str(folder))
     dataset, source = trained["dataset"], worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
@@ -122,7 +122,8 @@ def draw(found, nearest):
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("return earned")
     axes[1].legend(fontsize=9, frameon=False)
-    figure.savefig(picture, dpi=130)
+    with files.whole(picture) as unfinished:
+        figure.savefig(unfinished, dpi=130, format="png")
     plt.close(figure)
 
 
@@ -131,6 +132,8 @@ def main():
     began, path = time.time(), Path(result)
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"agents": {}}
     found = before["agents"]
+    if found and before["episodes"] != episodes:
+        raise ValueError(f"{result} is of {before['episodes']} episodes: take another --result")
     for agent in agents.split(","):
         found[agent] = measure(agent)
         print(agent, found[agent], flush=True)

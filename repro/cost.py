@@ -7,6 +7,7 @@ little, of one thread. Seeds cost the same, and are timed once. Without what it 
 write checkpoints, and DoorKey's 40,000 test questions: seconds a line. Read next: run.py.
 """
 
+import math
 import os
 import shlex
 import sys
@@ -65,7 +66,8 @@ def main():
     for line in sys.stdin:
         arguments = shlex.split(line)[2:]
         if not line.startswith("python repro/run.py "):
-            raise ValueError(f"{line[:60]!r} is no line that LIST=1 of a script prints")
+            print(f"not timed: {line.strip()[:100]}")
+            continue
         vars(run).update(configurator.override(run.OWN, run.split(arguments)[0]))
         config = run.train_settings(arguments)
         modes = rollout.parse_modes(run.modes or config["eval_modes"])
@@ -73,7 +75,7 @@ def main():
         key = str((same, run.rollouts, modes))
         if key not in known:
             known[key] = cost(config, modes)
-        evaluations = config["max_iters"] // config["eval_interval"] + 1
+        evaluations = math.ceil(config["max_iters"] / config["eval_interval"]) + 1
         row = {"row": run.row, "seed": config["seed"], "steps": config["max_iters"]} | known[key]
         whole = row["steps"] * row["step_ms"] / 1000 + evaluations * row["evaluation_s"]
         found.append(row | {"evaluations": evaluations, "minutes": (whole + row["final_s"]) / 60})

@@ -43,7 +43,9 @@ def demonstrate(env, maze, noise, seed=0):
 
 def main():
     maze, path = study.split("_")[1], Path(results, f"{study}.jsonl")
-    there = {line["seed"] for line in run.read_results(path) if line["row"] == "demonstrator"}
+    settings = {} if episodes == 1000 else {"episodes": episodes}
+    lines = [line for line in run.read_results(path) if line["row"] == "demonstrator"]
+    there = {line["seed"] for line in lines if line["settings"] == settings}
     for seed in sorted({int(word) for word in seeds.split(",")} - there):
         found = {}
         for name, noise in (("demonstrator", maze2d.NOISE), ("noise_free", 0.0)):
@@ -52,8 +54,8 @@ def main():
             found[name] = demonstrate(env, maze, noise, seed)[1].sum(axis=1).mean()
         found = {name: round(float(x), 6) for name, x in found.items()}
         command = f"python repro/demonstrator.py --study={study} --seeds={seed}"
-        line = {"row": "demonstrator", "seed": seed, "command": command, "settings": {}}
-        run.append(path, line | {"results": found})
+        line = {"row": "demonstrator", "seed": seed, "command": command}
+        run.append(path, line | {"settings": settings, "results": found})
         print(f"{path}: the demonstrator, seed {seed}: {found}")
 
 

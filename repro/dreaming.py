@@ -125,7 +125,8 @@ def draw(content):
     axes[2].set_title("sum of gaps (nats) by number of dreams, seed 0", fontsize=10)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
-    figure.savefig(picture, dpi=110)
+    with files.whole(picture) as unfinished:
+        figure.savefig(unfinished, dpi=110, format="png")
     plt.close(figure)
 
 

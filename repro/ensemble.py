@@ -66,7 +66,10 @@ def main():
         if len(seeds) < 2:
             print(f"{path}: ensemble-{task}: it needs two seeds of {row}")
             continue
-        saved = [checkpoint.read(f"{runs}/{study}/{row}_s{seed}") for seed in seeds]
+        folders = [f"{runs}/{study}/{row}_s{seed}" for seed in seeds]
+        for folder in folders:
+            run.restore(folder, results)
+        saved = [checkpoint.read(folder) for folder in folders]
         network = Ensemble([checkpoint.from_plain(content) for content in saved]).eval()
         n = members[0]["settings"].get("report_sequences", run.OWN["sequences"])  # questions
         losses = measure.ask(network, saved[0]["config"], [task], n)

@@ -61,6 +61,8 @@ def main():
     sizes = SIZES if variant == "curve" else [variant]
     by_size = {n: run.read_results(f"{results}/{study.replace('curve', n)}.jsonl") for n in sizes}
     lines = sum(by_size.values(), [])
+    if world not in ("minigrid", "maze2d", "sweep") or variant == "returns":
+        raise ValueError(f"there are no tables or figures of the study {study}")
     if not lines:
         advice = "make some with the scripts of repro/"
         raise ValueError(f"{path}.jsonl has no line yet: {advice}")

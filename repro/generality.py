@@ -110,13 +110,15 @@ def main():
         means = {}
         for seed in sorted(line["seed"] for line in lines if line["row"] == row):
             folder = Path(runs, study, f"{row}_s{seed}")
-            run.restore(folder)
+            run.restore(folder, results)
             network = checkpoint.load(str(folder))
             for family, (_, values, see, predict) in asked.items():
                 outputs = evaluate.answer(network, values, see)
                 nats = per_question(model.entry_losses(network, outputs, values), predict)
                 gap = (nats - limits[family]).mean().item()
                 means.setdefault(family, []).append(gap)
+        if not means:  # of this row nothing was made
+            continue
         gaps = [statistics.fmean(seeds) for seeds in zip(*means.values())]  # of each seed
         content["rows"][row] = {
             "gap": statistics.fmean(gaps),

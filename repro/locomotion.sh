@@ -17,13 +17,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 WORLD=${WORLD:-Hopper-v5} NAME=${NAME:-hopper} SEEDS=${SEEDS:-0 1 2}
 TARGETS=${TARGETS:-1000,2000,3000} # returns to ask for
 TENTH=${TENTH:-74}                 # a tenth of the training episodes
-STUDY=locomotion_$NAME DATA=out/locomotion_data/$NAME
-export MINARI_DATASETS_PATH=${MINARI_DATASETS_PATH:-$PWD/out/minari}
+STUDY=locomotion_$NAME FOLDER=out${TINY:+/smoke}/locomotion_data
+DATA=$FOLDER/$NAME
+export MINARI_DATASETS_PATH=${MINARI_DATASETS_PATH:-$PWD/out${TINY:+/smoke}/minari}
 
 if [ "${LIST:-0}" = 0 ] && [ ! -f "${DATA}_films.npz" ]; then
   few=${TINY:+--steps=2000 --record=2000}
   # shellcheck disable=SC2086  # these are several words
-  python repro/make_locomotion.py --env="$WORLD" --name="$NAME" ${MAKE:-} $few
+  python repro/make_locomotion.py --env="$WORLD" --name="$NAME" --out="$FOLDER" ${MAKE:-} $few
   python importing.py --source="minari:$NAME/replay-v0" --best=0.1 --out="${DATA}_best.npz"
   python importing.py --source="minari:$NAME/replay-v0" --out="$DATA.npz"
   python repro/films.py --source="$DATA.npz" --out="${DATA}_films.npz"
@@ -55,5 +56,5 @@ done
 
 run_all
 if [ "${LIST:-0}" = 1 ]; then exit 0; fi
-python repro/locomotion.py --results="$RESULTS" || failed=1
+python repro/locomotion.py --results="$RESULTS" --data="$FOLDER" || failed=1
 exit "$failed"

@@ -118,6 +118,8 @@ def save(world, episodes, kind):
     """Write episodes as NAME/KIND-v0. Returns their statistics."""
     spaces = {"observation_space": world.observation_space, "action_space": world.action_space}
     numbers = gymnasium.spaces.Box(-np.inf, np.inf, world.observation_space.shape, np.float32)
+    if f"{name}/{kind}-v0" in minari.list_local_datasets():  # of a run that was stopped
+        minari.delete_dataset(f"{name}/{kind}-v0")
     with warnings.catch_warnings(action="ignore"):  # that it has no author
         minari.create_dataset_from_buffers(
             f"{name}/{kind}-v0", episodes, env=env, **spaces | {"observation_space": numbers}

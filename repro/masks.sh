@@ -32,6 +32,7 @@ for seed in $(seeds); do
     case "$world" in
       doorkey) masks config/minigrid_random.py behavior_cloning+reward_conditioned --max_iters=2500 --dtype=bfloat16 ;;
       maze2d) masks config/maze2d_random.py behavior_cloning_states+reward_conditioned_states ;;
+      *) echo "there is no world '$world': doorkey, maze2d" >&2; exit 1 ;;
     esac
   done
 done

@@ -23,6 +23,7 @@ EVERY="--dataset=doorkey --num_trajectories=$N --context=10 --dropout=0.1 --keep
 # An epoch has N / batch steps, at least one. Half as many epochs with 1,000 trajectories, ten times
 # as many with 50. An evaluation every ten epochs, at most LOOKS of them.
 LOOKS=${LOOKS:-1000}
+case "$N $LOOKS" in *[!0-9\ ]* | 0* | *\ 0*) echo "N=$N and LOOKS=$LOOKS must be at least 1" >&2; exit 1 ;; esac
 epochs() { # epochs at 500 trajectories, batch size
   local epoch=$((N > $2 ? N / $2 : 1))
   local steps=$(($1 * 500 / N * epoch))

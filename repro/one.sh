@@ -14,7 +14,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 WORLDS=${WORLDS:-doorkey maze2d} N=${N:-500} MAZE=${MAZE:-medium} CONTEXTS=${CONTEXTS:-5 10}
-GIVEN=${SEEDS:-}
+GIVEN=${SEEDS:-} studies=
 
 for world in $WORLDS; do
   case "$world" in
@@ -36,8 +36,11 @@ for world in $WORLDS; do
           run "unimask_random_long_T$T" config/maze2d_random.py --context="$T" --max_iters=24000 --eval_interval=4000 $LONG
         done
       done ;;
+    *) echo "there is no world '$world': doorkey, maze2d" >&2; exit 1 ;;
   esac
-  run_all
-  draw "$STUDY"
+  studies="$studies $STUDY"
 done
+
+run_all
+for STUDY in $studies; do draw "$STUDY"; done
 exit "$failed"

@@ -34,6 +34,7 @@ import checkpoint
 import files
 import importing
 import rollout
+import run
 
 # ---- settings ------------------------------------------------------------------------------------
 heads = "mean,median,gaussian,bins"  # of train.py, and bins
@@ -130,11 +131,12 @@ def main():
         train, kind = importing.Trajectories.load(data), "mean" if head == "bins" else head
         for seed in seeds.split(","):
             out = Path(runs, f"{head}_s{seed}")
-            if not (out / "best.pt").exists():
+            if not run.complete(out):
                 flags = (
                     f"--dataset={data} --num_trajectories=0 --task={tasks} --eval_tasks={tasks} "
                 )
                 flags += f"--head={kind} --max_iters={max_iters} --seed={seed} --out_dir={out} "
+                flags += "--overwrite=True "
                 line = [sys.executable, "train.py", *(flags + SHAPE).split()]
                 if subprocess.run(line).returncode:
                     raise ValueError(f"train.py did not make {out}")

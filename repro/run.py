@@ -65,7 +65,7 @@ def main(arguments):
     for config in (config for config in configs if not done(path, config)):
         start = Path(config["init_from"].removeprefix("finetune:"))
         if start.parent == Path(runs, study):  # another run of this study
-            restore(start)
+            restore(start, results)
     with contextlib.ExitStack() as stack:
         todo = [config for config in configs if not done(path, config)]
         locks = [stack.enter_context(held(Path(c["out_dir"], "run.lock"))) for c in todo]
@@ -169,7 +169,8 @@ def append(path, line):
 
 def done(path, config):
     """Whether the study has this line, made with these settings (and its checkpoint, if needed)."""
-    return has_line(path, config) and (not checkpoint or has_checkpoint(config["out_dir"]))
+    there = not checkpoint or ready(config["out_dir"], settings_of(config))
+    return has_line(path, config) and there
 
 
 def has_line(path, config):
@@ -198,11 +199,18 @@ def has_checkpoint(folder):
     return any(Path(folder, name).exists() for name in ("best.pt", "ckpt.pt"))
 
 
+def ready(folder, settings):
+    """Whether a run is complete, and was made with these settings, of a line."""
+    state = Path(folder, "run.json")
+    made = json.loads(state.read_text(encoding="utf-8"))["settings"] if state.exists() else settings
+    return complete(folder) and made == settings
+
+
 def complete(folder):
     """Whether a run has come to its last step: what was stopped on the way has a checkpoint, too."""
     config, log = Path(folder, "config.json"), Path(folder, "log.csv")
-    if not (config.exists() and log.exists()):
-        return True  # a checkpoint alone, from elsewhere
+    if not has_checkpoint(folder) or not (config.exists() and log.exists()):
+        return has_checkpoint(folder)  # a checkpoint alone, from elsewhere
     last = log.read_text(encoding="utf-8").splitlines()[-1].partition(",")[0]
     return last == str(json.loads(config.read_text(encoding="utf-8"))["max_iters"])
 
@@ -220,24 +228,22 @@ def held(path):
 # Training
 
 
-def restore(folder):
-    """Make a run again, out/runs/STUDY/ROW_sSEED, if its checkpoint is gone; its line says how.
+def restore(folder, results):
+    """Make a run RUNS/STUDY/ROW_sSEED (again), unless it is there as its line in the results says.
 
     It is made by itself and on a CPU, also if it was one of several seeds on a GPU: who asks for it
     may have none.
     """
-    folder = Path(folder)
-    if has_checkpoint(folder):
-        if not complete(folder):
-            raise ValueError(f"{folder} is not finished: make it first, by the same script")
-        return
+    folder, other = Path(folder), ("--seeds", "--device", "--compile", "--results", "--runs")
     for line in read_results(Path(results, f"{folder.parent.name}.jsonl")):
-        if f"{line['row']}_s{line['seed']}" == folder.name:
+        if f"{line['row']}_s{line['seed']}" == folder.name and not ready(folder, line["settings"]):
             words = [w.replace("{seed}", str(line["seed"])) for w in shlex.split(line["command"])]
-            words = [w for w in words if not w.startswith(("--seeds", "--device", "--compile"))]
-            again = [sys.executable, *words[1:], "--checkpoint=True"]
-            if subprocess.run(again).returncode:
+            again = [sys.executable, *(word for word in words[1:] if not word.startswith(other))]
+            again += [f"--results={results}", f"--runs={folder.parent.parent}", "--checkpoint=True"]
+            if subprocess.run(again, cwd=ROOT).returncode:
                 raise ValueError(f"{folder} is gone, and could not be made again")
+    if has_checkpoint(folder) and not complete(folder):
+        raise ValueError(f"{folder} is not finished: make it first, by the same script")
 
 
 def train(arguments, configs, locks):

@@ -80,15 +80,17 @@ ELSEWHERE = {  # rows that not the script of their study makes, but another one
 
 
 def own(lines):
-    """The lines of the rows that the script of their study makes."""
-    return [x for x in lines if re.sub(r"-.*|_T\d+$", "", x["row"]) not in ELSEWHERE]
+    """The lines of the rows that the script of their study trains."""
+    others = *ELSEWHERE, ENSEMBLE, "demonstrator"
+    return [x for x in lines if re.sub(r"-.*|_T\d+$", "", x["row"]) not in others]
 
 
 def made_by(known, found, time):
     """What of the rows known was not run, and what made the others."""
     missing = [row for row in known if row not in found["rows"] and row not in ELSEWHERE]
     note = f"Not run: {', '.join(missing)}.\n\n" if missing else ""
-    note += f"Made by `{found['command']}` in {time}."
+    if any(row not in ELSEWHERE for row in found["rows"]):
+        note += f"Made by `{found['command']}` in {time}."
     for script in dict.fromkeys(ELSEWHERE.values()):
         rows = [row for row in found["rows"] if ELSEWHERE.get(row) == script]
         note += f" By `bash repro/{script}`: {', '.join(rows)}." if rows else ""
@@ -351,7 +353,9 @@ def sweep_table(lines):
     rows, found = [], by_row(lines)
     scores = {row: [validation(line) for line in same] for row, same in found.items()}
     for row in sorted(scores, key=lambda row: statistics.fmean(scores[row])):
-        cell = averaged([abs(x) for x in scores[row]], "std")
+        kinds = [x["settings"].get("keep_best", "loss") for x in found[row]]
+        signs = [-1 if kind.startswith("return") else 1 for kind in kinds]
+        cell = averaged([sign * x for sign, x in zip(signs, scores[row])], "std")
         minutes = minutes_of(found[row], "training") / len(found[row])
         rows.append([row.replace(",", ", "), show(cell), str(cell["n"]), f"{minutes:.1f}"])
     caption = (

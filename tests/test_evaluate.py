@@ -109,6 +109,15 @@ def test_what_cannot_happen_in_its_world_is_named_and_not_a_limit_of_infinity():
         evaluate.limits(made, asked)
 
 
+def test_what_a_causal_model_cannot_see_is_no_part_of_its_limit():
+    """The exact posterior takes the returns after the asked action; Decision-GPT has not seen them."""
+    made = doorkey.make_dataset(20, seed=5)
+    for returns, known in ("unchanged", True), ("all", False):
+        asked = evaluate.questions(made, ["reward_conditioned"], 40, 10, seed=0, returns=returns)
+        assert bool(evaluate.limits(made, asked, "dt")["reward_conditioned"]) == known
+        assert evaluate.limits(made, asked)["reward_conditioned"]
+
+
 # ---- a file of one's own ---------------------------------------------------------------------------
 
 

@@ -184,9 +184,9 @@ def test_what_a_script_would_take_is_told_from_its_lines(run_warm, tmp_path, mon
     first, second = found["lines"]
     assert first | {"seed": 1} == second and first["evaluations"] == 101
     assert 0 < first["step_ms"] < 1000 and "2 lines, 0.0 core-hours" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "stdin", io.StringIO("python train.py\n"))
-    with pytest.raises(ValueError, match="LIST=1"):
-        cost.main()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("python repro/generality.py\n"))
+    cost.main()
+    assert "not timed: python repro/generality.py" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,8 @@ def test_a_start_whose_checkpoint_is_gone_is_made_again(line, tmp_path, monkeypa
     start = tmp_path / "runs" / "s" / "random_s0"
     shutil.rmtree(start)
     again = []
-    monkeypatch.setattr(run.subprocess, "run", lambda command: again.append(command) or Failed())
+    failed = lambda command, **options: again.append(command) or Failed()
+    monkeypatch.setattr(run.subprocess, "run", failed)
     with pytest.raises(ValueError, match="could not be made again"):
         line("tuned", f"--init_from=finetune:{start}", "--task=past")
     (command,) = again
@@ -392,26 +393,57 @@ def test_a_start_whose_checkpoint_is_gone_is_made_again(line, tmp_path, monkeypa
     assert run.done(tmp_path / "results" / "s.jsonl", config)
 
 
-def test_a_start_that_is_not_finished_is_refused(line, tmp_path):
-    start = tmp_path / "runs" / "s" / "random_s0"
+def test_a_start_that_was_stopped_comes_to_its_end_first(line, tmp_path):
+    start, path = tmp_path / "runs" / "s" / "random_s0", tmp_path / "results" / "s.jsonl"
+    tuned = "tuned", f"--init_from=finetune:{start}", "--task=past"
     line("random")
-    log = (start / "log.csv").read_text().splitlines()
-    (start / "log.csv").write_text("\n".join(log[:-1]) + "\n")
+    log = (start / "log.csv").read_text()
+    line("shorter", "--max_iters=1", "--decay_lr=False")
+    for name in (
+        "ckpt.pt",
+        "best.pt",
+        "log.csv",
+    ):  # as if it were made again, and stopped at step 1
+        shutil.copy(start.with_name("shorter_s0") / name, start / name)
+    whole = path.read_text()
+    path.write_text("")  # no line says how to go on
     with pytest.raises(ValueError, match="random_s0 is not finished"):
-        line("tuned", f"--init_from=finetune:{start}", "--task=past")
+        line(*tuned)
+    path.write_text(whole)
+    saved = torch.load(start / "ckpt.pt", weights_only=True)
+    saved["config"]["decay_lr"] = True
+    torch.save(saved, start / "ckpt.pt")
+    assert "made in" in line(*tuned)
+    assert len((start / "log.csv").read_text().splitlines()) == len(log.splitlines())
+
+
+def test_a_start_of_other_settings_than_its_line_says_is_made_again(line, tmp_path, monkeypatch):
+    line("random")
+    start, again = tmp_path / "runs" / "s" / "random_s0", []
+    run.restore(start, tmp_path / "results")  # it is there
+    state = json.loads((start / "run.json").read_text())
+    state["settings"]["n_embd"] = 32
+    (start / "run.json").write_text(json.dumps(state))
+    failed = lambda command, **options: again.append(command) or Failed()
+    monkeypatch.setattr(run.subprocess, "run", failed)
+    with pytest.raises(ValueError, match="could not be made again"):
+        run.restore(start, tmp_path / "results")
+    assert f"--runs={tmp_path}/runs" in again[0] and f"--results={tmp_path}/results" in again[0]
 
 
 def test_a_start_that_a_gpu_made_is_made_again_without_one(tmp_path, monkeypatch):
     words = "--study=s --row=random --device=cuda --compile --seeds=0,4 --seed={seed} --n_embd=32"
     made = {"row": "random", "seed": 4, "command": f"python repro/run.py {words}"}
+    made["settings"] = {}
     again = []
-    monkeypatch.setattr(run, "results", str(tmp_path))
-    monkeypatch.setattr(run.subprocess, "run", lambda command: again.append(command) or Failed())
+    failed = lambda command, **options: again.append(command) or Failed()
+    monkeypatch.setattr(run.subprocess, "run", failed)
     run.append(tmp_path / "s.jsonl", made)
     with pytest.raises(ValueError, match="could not be made again"):
-        run.restore(tmp_path / "s" / "random_s4")
+        run.restore(tmp_path / "s" / "random_s4", tmp_path)
     (command,) = again
-    wanted = ["--study=s", "--row=random", "--seed=4", "--n_embd=32", "--checkpoint=True"]
+    wanted = ["--study=s", "--row=random", "--seed=4", "--n_embd=32"]
+    wanted += [f"--results={tmp_path}", f"--runs={tmp_path}", "--checkpoint=True"]
     assert command[2:] == wanted
 
 

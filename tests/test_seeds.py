@@ -1,6 +1,7 @@
 """Several seeds in one step train what single runs do, and leave what those leave."""
 
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -96,10 +97,16 @@ def interrupt_together_at(number):
     (["--seeds=0,x"], "are not numbers with commas"),
     (["--lerning_rate=1"], "did you mean 'learning_rate'"),
     (["--seeds=0", "--wandb_log=True"], "without torchrun and wandb_log"),
+    (["--seeds=1,2", "--learning_rate=0.00{seed}"], "several seeds at once differ in learning_rate"),
+    (["--seeds=1,2", "--dataset=f{seed}.npz", "--context=4"], "differ in the scale of their data"),
 ])  # fmt: skip
-def test_a_mistake_is_one_line_and_nothing_is_written(flags, reason, run_warm, tmp_path):
+def test_a_mistake_is_one_line_and_nothing_is_written(flags, reason, run_warm, toy_data, tmp_path):
+    plain = [replace(f, mean=(), std=(), step_std=()) for f in toy_data.factors]
+    for scale in (1, 2):
+        values = toy_data.values | {"position": scale * toy_data.values["position"]}
+        replace(toy_data, factors=plain, values=values).save(tmp_path / f"f{scale}.npz")
     process = run_warm("train_seeds.py", *TINY, *flags, cwd=tmp_path)
-    assert process.returncode == 1 and not files(tmp_path)
+    assert process.returncode == 1 and files(tmp_path) == {"f1.npz", "f2.npz"}
     assert reason in process.stderr and process.stderr.count("\n") == 1
 
 

@@ -104,7 +104,9 @@ def test_a_question_counts_the_mean_of_its_entries():
 
 
 def test_generality_is_the_gap_over_all_seeds(tmp_path, monkeypatch, network):
-    lines = [{"row": row, "seed": seed} for row in ("mine", "other") for seed in (0, 1)]
+    lines = [
+        {"row": row, "seed": seed, "settings": {}} for row in ("mine", "other") for seed in (0, 1)
+    ]
     (tmp_path / "study.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for seed in (0, 1):
         folder = tmp_path / "runs" / "study" / f"mine_s{seed}"
