@@ -271,9 +271,9 @@ def restore(saved, optimizer, evaluated):
         raise ValueError(f"the checkpoint to resume is not whole: {reason}") from None
 
 
-def check_data(saved, fingerprint, dataset):
+def check_data(before, fingerprint, dataset):
     """Raise ValueError if a file of trajectories is not the one that a run was started with."""
-    if saved.get("data") not in (None, fingerprint):
+    if before not in (None, fingerprint):
         raise ValueError(
             f"{dataset} has changed since this run began: they belong together no more"
         )
@@ -285,7 +285,8 @@ def open_run(path, device="cpu"):
     Raises ValueError as load(), and if their file has changed: training data may be test data now.
     """
     network, trained = load(path, device), settings(path)
-    if trained["dataset"] not in worlds.WORLDS and not trained.get("dreams"):
+    if trained["dataset"] not in worlds.WORLDS:
         parts = worlds.train_and_validation(*worlds.source_of(trained))
-        check_data(read(path), worlds.fingerprint(trained["dataset"], *parts), trained["dataset"])
+        saved, now = read(path), worlds.fingerprint(trained["dataset"], *parts)
+        check_data(saved.get("demonstrations"), now, trained["dataset"])
     return network, trained

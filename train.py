@@ -152,6 +152,7 @@ train = data.Trajectories.load(dreams) if dreams else demonstrations
 if dreams and ("dreamed" not in train.extras or train.factors != demonstrations.factors):
     raise ValueError(f"{dreams} holds no dreams of {dataset}: dream.py makes them")
 fingerprint = worlds.fingerprint(dreams or dataset, train, validation)
+real = worlds.fingerprint(dataset, demonstrations, validation)  # another, of dreams
 windows = data.Windows(train, context, device)
 if start is None:
     network = model.build(model_config, train.factors)
@@ -178,7 +179,7 @@ forward = torch.compile(network) if compile else network
 first_iter, rows, best, loss_sum, loss_count = 0, [], -math.inf, 0.0, 0
 if init_from == "resume":
     first_iter, rows, best, loss_sum, loss_count = checkpoint.restore(start, optimizer, evaluated)
-    checkpoint.check_data(start, fingerprint, dreams or dataset)
+    checkpoint.check_data(start.get("data"), fingerprint, dreams or dataset)
 
 # What is asked at each evaluation, and which of it chooses the best checkpoint.
 also = worlds.tasks_of(validation.world), task
@@ -325,7 +326,8 @@ def save(it, with_best):
     """Write the checkpoint of this moment; of several processes rank 0 does."""
     if rank > 0:
         return
-    plain = checkpoint.to_plain(evaluated) | {"config": config, "iter": it, "data": fingerprint}
+    plain = checkpoint.to_plain(evaluated) | {"config": config, "iter": it}
+    plain |= {"data": fingerprint, "demonstrations": real}
     state = {"optimizer": optimizer.state_dict(), "rows": rows, "best": best}
     state |= {"loss_sum": float(loss_sum), "loss_count": loss_count}
     state["raw_weights"] = network.state_dict() if ema else None

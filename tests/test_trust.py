@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import ROOT
 from runs import LEFT, MODEL, equal_runs, files, good, interrupt_at_step, read_log, saved, snapshot
 
+import worlds
 from data import Factor, Trajectories
 
 TINY = (
@@ -226,15 +228,21 @@ def test_a_data_file_that_was_replaced_is_noticed(run_warm, refused, tmp_path):
     flags += ["--decay_lr=False"]
     with_one_mistake(at=slice(0)).save(tmp_path / "data.npz")
     good(run_warm("train.py", *flags, "--max_iters=2", cwd=tmp_path))
+    dreams, _ = worlds.train_and_validation(str(tmp_path / "data.npz"), 0, 0)
+    mark = {"dreamed": np.ones(len(dreams), dtype=bool)}
+    replace(dreams, extras=mark).save(tmp_path / "dreams.npz")
+    student = [*flags, "--max_iters=2", "--dreams=dreams.npz", "--out_dir=student"]
+    good(run_warm("train.py", *student, "--num_trajectories=0", cwd=tmp_path))
     resume = [*flags, "--init_from=resume", "--max_iters=4"]
     other = with_one_mistake(at=slice(0))
     other.values["position"][3, 4] += 1
     other.save(tmp_path / "data.npz")
     before = snapshot(tmp_path)
     assert "data.npz has changed" in refused(run_warm("train.py", *resume, cwd=tmp_path))
-    evaluation = "--out_dir=run", "--sequences=5"
-    # what it was trained on may be test data now
-    assert "data.npz has changed" in refused(run_warm("evaluate.py", *evaluation, cwd=tmp_path))
+    # what it was trained on, or what its dreams were made of, may be test data now
+    for name in ("run", "student"):
+        evaluation = f"--out_dir={name}", "--sequences=5"
+        assert "data.npz has changed" in refused(run_warm("evaluate.py", *evaluation, cwd=tmp_path))
     assert snapshot(tmp_path) == before
     with_one_mistake(at=slice(0)).save(tmp_path / "data.npz")
     good(run_warm("train.py", *resume, cwd=tmp_path))
