@@ -23,7 +23,7 @@ RESULTS=repro/results RUNS=out/runs ASSETS=assets TINY=
 if [ "${SMOKE:-0}" = 1 ]; then
   RESULTS=out/smoke/results RUNS=out/smoke/runs ASSETS=out/smoke/assets
   SEEDS=${SEEDS:-0} CONTEXTS=${CONTEXTS:-5}
-  TINY="--max_iters=1 --eval_interval=1 --eval_sequences=20 --batch_size=16 --n_embd=16 --n_head=2"
+  TINY="--max_iters=1 --eval_interval=1 --eval_sequences=20 --batch_size=32 --n_embd=16 --n_head=2"
   TINY="$TINY --n_layer=1 --n_ff=16 --sequences=40 --rollouts=4 --results=$RESULTS --runs=$RUNS"
 fi
 
