@@ -5,9 +5,9 @@ itself can come.
     python evaluate.py --out_dir=out/minigrid_infinite
 
 80,000 steps took 75 minutes on one core of a busy two-core machine (55 ms a step). Expect gaps to
-the limit of at most 0.02 nats on each of the eight tasks: the weights, log and evaluation of that run are in
-assets/minigrid_infinite. There is nothing to overfit, so no dropout; half of the sequences are
-masked at random, half as in the eight tasks.
+the limit of at most 0.02 nats on each of the eight tasks: the weights, log and evaluation of that
+run are in assets/minigrid_infinite. There is nothing to overfit, so no dropout; half of the
+sequences are masked at random, half as in the eight tasks.
 """
 
 out_dir = "out/minigrid_infinite"
