@@ -2,6 +2,7 @@
 # make demo-maze   the same in Maze2D (about 2 minutes)
 # make test        the linter, the formatter (checking only) and the whole test suite
 # make quick       the tests of masks, leaks and the loss, and one short training run
+# The demos take two threads: a quarter less time, if nothing else runs.
 # Each first makes .venv with everything that it needs. PYTHON=python3.12 takes another interpreter.
 
 PYTHON ?= python3

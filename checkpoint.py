@@ -205,7 +205,8 @@ def stopped(it, number):
 
 
 def architecture(saved, config, given):
-    """{name: value} of the settings that a saved model decides: all but dropout.
+    """{name: value} of the settings that a saved model decides: all but dropout, and
+    the weight of returns where it predicts them.
 
     Raises ValueError if one of them was given (a set of names) and contradicts it.
     """
@@ -288,5 +289,6 @@ def open_run(path, device="cpu"):
     if trained["dataset"] not in worlds.WORLDS:
         parts = worlds.train_and_validation(*worlds.source_of(trained))
         saved, now = read(path), worlds.fingerprint(trained["dataset"], *parts)
-        check_data(saved.get("demonstrations"), now, trained["dataset"])
+        older = None if trained.get("dreams") else saved.get("data")  # of runs that lack the other
+        check_data(saved.get("demonstrations", older), now, trained["dataset"])
     return network, trained

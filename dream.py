@@ -18,6 +18,7 @@ import configurator
 import math
 import os
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -158,7 +159,8 @@ def main():
             bounds.append((f.name, done.amin(dim=0), done.amax(dim=0)))
     values = dream(networks, starts, int(train.lengths.max()), generator, bounds)
     arrays = {name: x.numpy() for name, x in values.items()}
-    mark = {"dreamed": torch.ones(n, dtype=torch.bool).numpy()}  # train.py takes nothing else
+    # By this train.py tells dreams from the world's own trajectories, the validation set among them.
+    mark = {"dreamed": np.ones(n, dtype=bool)}
     dreams = data.Trajectories(train.factors, arrays, train.world, extras=mark)
     dreams.save(out)
     world = worlds.WORLDS.get(train.world)

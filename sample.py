@@ -4,6 +4,8 @@
     python sample.py --task=past --order=backward --samples=1000
     python sample.py --given="agent_pos[0]=5,key_pos[0]=2" --world --picture=walk.gif
 
+What is known, and what is wanted, is named like this:
+
     state[0], state[9]           every state factor at t=0 and t=9; groups: state, action, return
     action[:], agent_pos[1:9]    slices as in Python, and single factors by name
     agent_pos[0]=5               an entry with its value; position[0]=(1.0, 2.5) if continuous

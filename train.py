@@ -139,7 +139,7 @@ if device_type == "cuda":  # of that GPU alone, which is much faster
     seed_dropout = torch.cuda.default_generators[place.index].manual_seed
 products = dtype
 if device_type == "cpu" and dtype == "bfloat16":
-    # Only some processors have units for it. On others it takes two to sixteen times as long.
+    # Only some processors have units for it. On others it takes 1.7 to 16 times as long.
     cpu = torch.cpu.get_capabilities()
     units = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu.get("cpu_name", ""))
     products = "bfloat16" if units else "float32"
@@ -152,7 +152,8 @@ train = data.Trajectories.load(dreams) if dreams else demonstrations
 if dreams and ("dreamed" not in train.extras or train.factors != demonstrations.factors):
     raise ValueError(f"{dreams} holds no dreams of {dataset}: dream.py makes them")
 fingerprint = worlds.fingerprint(dreams or dataset, train, validation)
-real = worlds.fingerprint(dataset, demonstrations, validation)  # another, of dreams
+# The same but for dreams: who evaluates a student has to know what its dreams were made of.
+origin = worlds.fingerprint(dataset, demonstrations, validation)
 windows = data.Windows(train, context, device)
 if start is None:
     network = model.build(model_config, train.factors)
@@ -327,7 +328,7 @@ def save(it, with_best):
     if rank > 0:
         return
     plain = checkpoint.to_plain(evaluated) | {"config": config, "iter": it}
-    plain |= {"data": fingerprint, "demonstrations": real}
+    plain |= {"data": fingerprint, "demonstrations": origin}
     state = {"optimizer": optimizer.state_dict(), "rows": rows, "best": best}
     state |= {"loss_sum": float(loss_sum), "loss_count": loss_count}
     state["raw_weights"] = network.state_dict() if ema else None

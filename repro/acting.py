@@ -72,7 +72,7 @@ def load(agent, seed):
     if agent == "exact":
         return bayes.ExactModel(returns=True)
     folder = Path(runs, study, f"{agent}_s{seed}")
-    run.restore(folder, "repro/results")
+    run.restore(folder, run.results)
     return checkpoint.load(str(folder))
 
 

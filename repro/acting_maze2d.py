@@ -87,7 +87,7 @@ def reached(network, dataset, demos):
 def measure(agent):
     """{"command", "obeyed", and where the model can "reached", "planned", "best"} of an agent."""
     folder = Path(runs, study, f"{agent}_s{seed}")
-    run.restore(folder, "repro/results")
+    run.restore(folder, run.results)
     network, trained = checkpoint.load(str(folder)), checkpoint.settings(str(folder))
     dataset, source = trained["dataset"], worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)

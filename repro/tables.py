@@ -348,14 +348,17 @@ def validation(line):
     return sum(log[name][at] for name in [x for x in chosen if x in asked] or asked)
 
 
+def shown(line):
+    """validation(), a return with its own sign."""
+    played = line["settings"].get("keep_best", "loss").startswith("return")
+    return -validation(line) if played else validation(line)
+
+
 def sweep_table(lines):
     """A page with a row for each pair of values, the best first."""
     rows, found = [], by_row(lines)
-    scores = {row: [validation(line) for line in same] for row, same in found.items()}
-    for row in sorted(scores, key=lambda row: statistics.fmean(scores[row])):
-        kinds = [x["settings"].get("keep_best", "loss") for x in found[row]]
-        signs = [-1 if kind.startswith("return") else 1 for kind in kinds]
-        cell = averaged([sign * x for sign, x in zip(signs, scores[row])], "std")
+    for row in sorted(found, key=lambda row: statistics.fmean(map(validation, found[row]))):
+        cell = averaged([shown(line) for line in found[row]], "std")
         minutes = minutes_of(found[row], "training") / len(found[row])
         rows.append([row.replace(",", ", "), show(cell), str(cell["n"]), f"{minutes:.1f}"])
     caption = (
