@@ -206,7 +206,7 @@ def check_settings():
         for one in chosen(globals()[name]):
             configurator.check({name: one}, {name: known})
     if json:
-        files.check_writable(json)
+        files.check_writable(json, ".json")
     if "maze" in configurations or "seconds" in measure:
         maze2d.layout("medium")  # is it installed?
 

@@ -193,7 +193,7 @@ def main():
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.open_run(out_dir, device)
     path = out or os.path.join(out_dir, "eval.json")
-    files.check_writable(path)
+    files.check_writable(path, ".json")
     trajectories = worlds.evaluation_set(*worlds.source_of(trained), split)
     checks.fit(network, trajectories, trained["dataset"])
     sizes = sum(f.size for f in network.factors)

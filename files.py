@@ -53,8 +53,13 @@ def save_json(path, content):
     save_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def check_writable(path):
-    """Raise OSError, before the work is done, if its result could not be written."""
+def check_writable(path, ending=""):
+    """Raise OSError, before the work is done, if its result could not be written.
+
+    Raises ValueError for another ending: no result may take the place of a program, or of a model.
+    """
+    if not path.endswith(ending):
+        raise ValueError(f"a result is written to a file that ends in {ending}, and not to {path}")
     folder, name = os.path.split(path)
     while folder and not os.path.exists(folder):  # it will be made in the first that there is
         folder = os.path.dirname(folder)

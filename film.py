@@ -88,9 +88,7 @@ def main():
     target, *others = rollout.parse_targets(target_return)
     if others:
         raise ValueError(f"a film has one target_return, not {target_return!r}")
-    if not out.endswith(".gif"):
-        raise ValueError(f"out={out!r} should end in .gif")
-    files.check_writable(out)
+    files.check_writable(out, ".gif")
     network, trained = checkpoint.open_run(out_dir)
     source = worlds.source_of(trained)
     train, tests = worlds.train_and_validation(*source)[0], worlds.evaluation_set(*source, "test")

@@ -83,12 +83,13 @@ class Dropout(nn.Module):
 
     def __init__(self, p):
         super().__init__()
-        self.p, self.threshold = p, min(max(round(256 * p), 1), 255)
+        self.p, self.threshold = p, min(round(256 * p), 255)
 
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu" or not self.by_bytes or torch.compiler.is_compiling():
+        by_bytes = self.by_bytes and self.threshold > 0 and x.device.type == "cpu"
+        if not by_bytes or torch.compiler.is_compiling():
             return F.dropout(x, self.p)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64)
         random = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()]  # eight a draw

@@ -384,7 +384,7 @@ def main():
     torch.set_num_threads(threads or torch.get_num_threads())
     network, trained = checkpoint.open_run(out_dir, device)
     path = out or os.path.join(out_dir, "rollouts.json")
-    files.check_writable(path)
+    files.check_writable(path, ".json")
     source = worlds.source_of(trained)
     train, _ = worlds.train_and_validation(*source)
     dataset = train.world or source[0]  # a file may be of a world, too

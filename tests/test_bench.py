@@ -97,7 +97,7 @@ def test_linear_products_are_all_of_the_models():
         ("--repetitions=0", "repetitions=0 must be a number of at least 1"),
         ("--measure=speed", "measure='speed' is not one of steps"),
         ("--configurations=maze", "configurations='maze' is not one of doorkey"),
-        ("--json=.", "directory"),
+        ("--json=train.py", "ends in .json"),
         ("--rolouts=3", "did you mean 'rollouts'"),
     ],
 )

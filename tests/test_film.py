@@ -72,7 +72,7 @@ def test_the_pictures_of_the_repository_are_small_enough_for_a_readme():
     [
         (["--mode=best2"], "mode"),
         (["--target_return=1,2"], "one target_return"),
-        (["--out=some.png"], "end in .gif"),
+        (["--out=some.png"], "ends in .gif"),
         (["--episodes=0"], "episodes"),
         (["--env=CartPole-v1"], "CartPole-v1"),
     ],

@@ -357,13 +357,13 @@ def test_the_positions_of_decision_gpt_start_small(doorkey_data):
 # Dropout
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.9])
 def test_dropout_keeps_the_mean_and_drops_entries_at_its_rate(p):
     torch.manual_seed(0)
     n = 400_000
     dropped = model.Dropout(p).train()(torch.full((n // 8, 8), 3.0))
     rate = (dropped == 0).double().mean().item()
-    rounded = round(256 * p) / 256
+    rounded = round(256 * p) / 256 or p
     assert abs(rounded - p) <= 1 / 512 and abs(rate - rounded) < 5 * math.sqrt(p * (1 - p) / n)
     assert dropped.unique().numel() == 2
     assert abs(dropped.double().mean().item() - 3) < 5 * 3 * math.sqrt(p / (1 - p) / n)
@@ -402,11 +402,6 @@ def test_dropout_is_the_identity_in_evaluation_and_at_zero():
     x = torch.randn(50, 3)
     assert torch.equal(model.Dropout(0.5).eval()(x), x)
     assert torch.equal(model.Dropout(0.0).train()(x), x)
-
-
-def test_the_smallest_dropout_drops_something():
-    torch.manual_seed(0)
-    assert (model.Dropout(1e-6).train()(torch.ones(10_000)) == 0).any()
 
 
 def test_the_largest_dropout_that_is_accepted_works():
