@@ -220,6 +220,20 @@ def test_attention_written_as_sums_is_attention(T, n, generator):
     )
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_one_token_asks_as_it_does_among_all(causal, generator):
+    attention = model.Attention(ModelConfig(n_embd=16, n_head=4, dropout=0.0)).double()
+    random = lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=generator)
+    x, weight, t = random(6, 7, 16).requires_grad_(), random(6, 1, 16), torch.arange(7)
+    rows = torch.randint(7, (6, 1), generator=generator)
+    masks = (t <= t[:, None])[None] if causal else None, t <= rows[..., None] if causal else None
+    among, alone = model.gather(attention(x, masks[0]), rows), attention(x, masks[1], rows)
+    torch.testing.assert_close(alone, among)
+    wanted = [x, *attention.parameters()]
+    for a, b in zip(*(torch.autograd.grad((y * weight).sum(), wanted) for y in (alone, among))):
+        torch.testing.assert_close(a, b)
+
+
 def test_sequences_never_change_each_other_s_outputs(generator):
     attention = model.Attention(ModelConfig(n_embd=16, n_head=2, dropout=0.0))
     x = torch.randn(4, 5, 16, generator=generator)
