@@ -77,7 +77,10 @@ ALLOWED = {
 
 
 class Dropout(nn.Module):
-    """As nn.Dropout; on a CPU a random byte decides on an entry (p in 256ths): 10% off a step."""
+    """As nn.Dropout; on a CPU a random byte decides on an entry: 10% off a step.
+
+    So p is rounded to 256ths there, unless that would make it 0.
+    """
 
     by_bytes = True
 

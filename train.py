@@ -133,7 +133,7 @@ torch.set_num_threads(threads or torch.get_num_threads())
 configurator.keep_memory()  # about 10% off a step
 torch.manual_seed(seed)  # of fresh weights
 generator = torch.Generator(device=device)  # of windows and masks
-seed_dropout = torch.default_generator.manual_seed  # torch's own asks for GPUs first: 0.5 ms
+seed_dropout = torch.default_generator.manual_seed  # torch.manual_seed costs 0.5 ms
 if device_type == "cuda":  # of that GPU alone, which is much faster
     place = torch.empty(0, device=device).device  # with its number
     seed_dropout = torch.cuda.default_generators[place.index].manual_seed

@@ -226,8 +226,11 @@ def test_one_token_asks_as_it_does_among_all(causal, generator):
     random = lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=generator)
     x, weight, t = random(6, 7, 16).requires_grad_(), random(6, 1, 16), torch.arange(7)
     rows = torch.randint(7, (6, 1), generator=generator)
-    masks = (t <= t[:, None])[None] if causal else None, t <= rows[..., None] if causal else None
-    among, alone = model.gather(attention(x, masks[0]), rows), attention(x, masks[1], rows)
+    every, some = (
+        (t <= t[:, None])[None] if causal else None,
+        t <= rows[..., None] if causal else None,
+    )
+    among, alone = model.gather(attention(x, every), rows), attention(x, some, rows)
     torch.testing.assert_close(alone, among)
     wanted = [x, *attention.parameters()]
     for a, b in zip(*(torch.autograd.grad((y * weight).sum(), wanted) for y in (alone, among))):
