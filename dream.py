@@ -16,7 +16,6 @@ action and the return after it. Read next: repro/dream.sh. Before this: rollout.
 import configurator
 
 import math
-import os
 
 import numpy as np
 import torch
@@ -135,10 +134,8 @@ def main():
     configurator.check(globals(), {"n": (1, math.inf), "seed": (0, 2**63)})
     if not out:
         raise ValueError("--out=FILE.npz says where to write the dreams")
-    files.check_writable(out)
+    files.check_writable(out, new=True)
     source = worlds.source_of(checkpoint.settings(policy.split(",")[0]))
-    if os.path.exists(out) and os.path.exists(source[0]) and os.path.samefile(source[0], out):
-        raise ValueError(f"out={out} holds the demonstrations, which would be lost")
     train, _ = worlds.train_and_validation(*source)
     if all(f.group != "STATE" for f in train.factors):
         raise ValueError(f"{source[0]} has no states, and a dream begins with one")

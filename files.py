@@ -53,9 +53,10 @@ def save_json(path, content):
     save_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def check_writable(path, ending=""):
+def check_writable(path, ending="", new=False):
     """Raise OSError, before the work is done, if its result could not be written.
 
+    new: also if there is such a file already, of data that may not be easy to make again.
     Raises ValueError for another ending: no result may take the place of a program, or of a model.
     """
     if not path.endswith(ending):
@@ -66,6 +67,8 @@ def check_writable(path, ending=""):
     trial = os.path.join(folder, f"{name}.{os.getpid()}.tmp")
     try:
         check_replaceable(path)
+        if new and os.path.exists(path):
+            raise OSError("it is there already; remove it first")
         remove(trial)
         open(trial, "x").close()
         remove(trial)

@@ -46,9 +46,7 @@ DAMAGE += (struct.error, zipfile.BadZipFile, zlib.error)
 def main():
     if os.path.splitext(out)[1] not in ("", ".npz") or not out:
         raise ValueError(f"out={out!r} should be a file that ends in .npz, or a folder")
-    if os.path.exists(out) and os.path.exists(source) and os.path.samefile(source, out):
-        raise ValueError(f"out={out} is the source itself, which would be lost")
-    files.check_writable(out)
+    files.check_writable(out, new=True)
     configurator.check(globals(), {"best": (1e-9, 1.0000001), "min_length": (1, math.inf)})
     imported = read(source, min_length, nan_is_unknown)
     if best < 1:

@@ -357,7 +357,7 @@ def main():
     configurator.check(globals(), {"n": (1, 2**31), "seed": (0, 2**63)})
     if not out:
         raise ValueError("--out=FILE.npz says where to write the trajectories")
-    files.check_writable(out)
+    files.check_writable(out, new=True)
     made = make(world, n, seed)
     made.save(out)
     print(f"{describe(made)}\nsaved to {out}")

@@ -69,7 +69,8 @@ for seed in $SEEDS; do
     returns=$returns,$DREAM_RUNS/returns_s$one
   done
   models=$policies$dynamics$returns
-  line "test -f $out && test -z \"\$(find ${models//,/ } -name best.pt -newer $out)\" ||" \
+  line "test -f $out && test -z \"\$(find ${models//,/ } -name best.pt -newer $out)\" || rm -f $out;" \
+    "test -f $out ||" \
     "python dream.py --policy=${policies#,} --dynamics=${dynamics#,} --returns=${returns#,}" \
     "--n=$DREAMS --seed=$seed --out=$out"
 done

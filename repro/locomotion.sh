@@ -25,6 +25,7 @@ if [ "${LIST:-0}" = 0 ] && [ ! -f "${DATA}_films.npz" ]; then
   few=${TINY:+--steps=2000 --record=2000}
   # shellcheck disable=SC2086  # these are several words
   python repro/make_locomotion.py --env="$WORLD" --name="$NAME" --out="$FOLDER" ${MAKE:-} $few
+  rm -f "${DATA}_best.npz" "$DATA.npz" # of a script that was killed
   python importing.py --source="minari:$NAME/replay-v0" --best=0.1 --out="${DATA}_best.npz"
   python importing.py --source="minari:$NAME/replay-v0" --out="$DATA.npz"
   python repro/films.py --source="$DATA.npz" --out="${DATA}_films.npz"

@@ -224,6 +224,7 @@ FILES = {  # the same; what is read or written is bad here
     "worlds.py --n=3 --out=a_file.txt/new.npz": ["a_file.txt"],
     "worlds.py --n=3 --out=/proc/new.npz": ["/proc"],
     "worlds.py --n=3 --out=run": ["run"],
+    "worlds.py --n=3 --out=toy.npz": ["toy.npz", "there already"],
     "worlds.py --file=folder.npz": ["folder.npz"],
     "worlds.py --file=a_file.txt": ["a_file.txt"],
     "plot.py --out_dir=missing": ["missing"],

@@ -287,6 +287,7 @@ def dreams(monkeypatch, place, world, tmp_path):
                 value = ",".join(str(place / part) for part in filter(None, value.split(",")))
             value = str(tmp_path / value) if name == "out" and value else value
             monkeypatch.setattr(dream, name, value)
+        (tmp_path / "d.npz").unlink(missing_ok=True)  # of the call before
         dream.main()
         return (tmp_path / here["out"]).read_bytes() if here["out"].endswith(".npz") else None
 
@@ -692,8 +693,9 @@ def test_every_line_of_the_script_is_accepted(variables, number, smoke, script, 
 
 def check_dream_line(words, made, smoke):
     """Assert that a line makes dreams with runs that were made before, all of the same data."""
-    out, newer, command = words[2], words[6], words[8:]
-    assert words[:2] == ["test", "-f"] and words[3:6] == ["&&", "test", "-z"] and words[7] == "||"
+    out, newer, command = words[2], words[6], words[15:]
+    assert words[:2] == ["test", "-f"] and words[3:6] == ["&&", "test", "-z"]
+    assert words[7:15] == ["||", "rm", "-f", f"{out};", "test", "-f", out, "||"]
     assert command[:2] == ["python", "dream.py"] and f"-newer {out}" in newer
     settings = configurator.override(configurator.configurable(vars(dream)), command[2:])
     assert settings["out"] == out
@@ -710,11 +712,10 @@ def check_dream_line(words, made, smoke):
     assert len(sources) == 1
 
 
-def test_demonstrations_are_not_overwritten_by_dreams(dreams, place, toy_data, tmp_path):
+def test_no_file_is_overwritten_by_dreams(dreams, toy_data, tmp_path):
     path = tmp_path / "toy.npz"
     toy_data.save(str(path))
-    save_run(place / "of_a_file", toy_data.factors, 0, 5, path, n=0)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="demonstrations, which would be lost"):
-        dreams(policy="of_a_file", out="toy.npz")
+    with pytest.raises(OSError, match="toy.npz: it is there already"):
+        dreams(out="toy.npz")
     assert path.read_bytes() == before

@@ -143,14 +143,15 @@ def test_rewards_too_large_for_a_return_are_refused_by_that_name(tmp_path, recwa
     assert not recwarn.list
 
 
-def test_a_file_is_never_imported_into_itself(run_warm, refused, tmp_path):
+def test_no_file_is_overwritten_by_what_is_imported(run_warm, refused, tmp_path):
+    """Neither the source, nor data that were imported before."""
     write_plain(tmp_path / "mine.npz")
-    os.link(tmp_path / "mine.npz", tmp_path / "same.npz")
-    before = (tmp_path / "mine.npz").read_bytes()
-    for out in ("mine.npz", "./mine.npz", "same.npz"):
+    (tmp_path / "other.npz").write_bytes(b"dear to somebody")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for out in ("mine.npz", "./mine.npz", "other.npz"):
         line = ["--source=mine.npz", f"--out={out}"]
-        assert "the source itself" in refused(run_warm("importing.py", *line, cwd=tmp_path))
-    assert (tmp_path / "mine.npz").read_bytes() == before
+        assert "there already" in refused(run_warm("importing.py", *line, cwd=tmp_path))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_returns_to_go_are_the_rewards_still_to_come(tmp_path):

@@ -121,7 +121,7 @@ def test_a_shell_script_lists_lines_that_would_run(line):
     options = {"cwd": ROOT, "env": {"PATH": os.environ["PATH"]} | chosen}
     process = subprocess.run(script, capture_output=True, text=True, **options)
     lines = good(process).stdout.splitlines()
-    lines = [line.partition(" || ")[2] or line for line in lines]  # "is it there || make it"
+    lines = [line.rpartition(" || ")[2] for line in lines]  # "is it there || make it"
     known = r"python (repro/run|repro/generality|dream)\.py --"
     assert lines and all(re.match(known, line) for line in lines)
     for line in lines:
