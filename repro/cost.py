@@ -44,12 +44,11 @@ def cost(config, modes):
     asked = lambda: evaluate.losses(network, training.questions, training.limits)
     evaluation, final, episodes = seconds(asked), 0.0, config["eval_rollouts"]
     if episodes:
-        game = episodes, rollout.SELECTION_SEED, rollout.parse_modes(config["eval_modes"])
-        play = lambda: rollout.measure(network, config["dataset"], training.train, *game)
-        played = seconds(play)
-        evaluation += played
+        game = config["dataset"], training.train
+        play = lambda n, modes: rollout.measure(network, *game, n, rollout.SELECTION_SEED, modes)
+        evaluation += seconds(lambda: play(episodes, rollout.parse_modes(config["eval_modes"])))
         # the best checkpoint plays each mode again, in more episodes
-        final = run.rollouts * len(modes) * played / episodes / len(game[2])
+        final = len(modes) * seconds(lambda: play(run.rollouts, modes[:1]))
     return {"step_ms": 1000 * step, "evaluation_s": evaluation, "final_s": final}
 
 
