@@ -58,9 +58,11 @@ def posterior(trajectories, see, returns=False):
     result = {factor.name: np.empty((N, L, factor.size)) for factor in asked}
     for chunk in _chunks(world, evidence, returns):
         messages, log_rows = _backward(world, chunk)
-        weight, _ = _weights(chunk, log_rows)  # (n, R)
+        weight, log_total = _weights(chunk, log_rows)  # (R,), (n,)
         for name, marginal in _forward(world, chunk, messages, returns).items():  # (L, classes, R)
-            mixture = (marginal @ weight.T).clamp_max(1)  # (L, classes, n); rounding may exceed 1
+            mixture = torch.zeros(*marginal.shape[:2], len(log_total), dtype=torch.float64)
+            mixture.index_add_(2, chunk.sequence, marginal * weight)  # (L, classes, n)
+            mixture.clamp_max_(1)  # rounding may exceed it
             result[name][chunk.sequences] = mixture.permute(2, 0, 1).numpy()
     return result
 
@@ -116,8 +118,10 @@ def sample(trajectories, see, generator, n=1):
     result = {name: np.empty((N, n, L), dtype=np.int64) for name in evidence}
     for chunk in _chunks(world, evidence):
         messages, log_rows = _backward(world, chunk)
-        weight, _ = _weights(chunk, log_rows)
-        row = torch.multinomial(weight, n, replacement=True, generator=generator).flatten()  # (M,)
+        weight, log_total = _weights(chunk, log_rows)
+        choices = torch.zeros(len(log_total), len(weight), dtype=torch.float64)  # (n, R)
+        choices[chunk.sequence, torch.arange(len(weight))] = weight
+        row = torch.multinomial(choices, n, replacement=True, generator=generator).flatten()  # (M,)
         for name, values in _draw(world, chunk, messages, row, generator).items():  # (L, M)
             result[name][chunk.sequences] = values.T.unflatten(0, (-1, n)).numpy()
     return result
@@ -189,13 +193,14 @@ def _backward(world, chunk):
     messages, log_scale = [message], torch.zeros(len(chunk.final), dtype=torch.float64)
     for t in reversed(range(len(chunk.action))):
         before = torch.zeros(message.shape, dtype=torch.float64)
+        agree = _agree(ACTIONS, chunk.action[t]).double()
         for action in range(4):
-            policy = world.policy[action] * _agree(ACTIONS, chunk.action[t])[action]
+            policy = world.policy[action] * agree[action]
             before.addcmul_(message[world.successor[action]], policy)
         seen = _agree(world.agent_pos, chunk.agent_pos[t])
         seen = seen & _agree(world.key_pos, chunk.key_pos[t])
         seen = seen & _agree(world.distance, chunk.distance[t])  # (S, R)
-        before *= seen[:, None]
+        before *= seen.double()[:, None]
         scale = before.amax((0, 1))  # (R,)
         message = before.div_(scale.clamp_min(TINY))
         log_scale += scale.log()
@@ -221,8 +226,9 @@ def _forward(world, chunk, messages, returns=False):
         # p(action | state, beta, everything seen) is the policy times messages[t+1] of the
         # successor, over messages[t] of the state, up to a scale: hence the normalisations below.
         share, after = state / messages[t].clamp_min(TINY), torch.zeros_like(state)
+        agree = _agree(ACTIONS, chunk.action[t]).double()
         for action in range(4):
-            policy = world.policy[action] * _agree(ACTIONS, chunk.action[t])[action]
+            policy = world.policy[action] * agree[action]
             joint = messages[t + 1][world.successor[action]].mul_(policy).mul_(share)
             marginals["action"][t, action] = joint.sum((0, 1))
             after.index_add_(0, world.successor[action], joint)
@@ -306,19 +312,21 @@ def _hypotheses(world, evidence, every=False):
 
 
 def _weights(chunk, log_rows, strict=True):
-    """The probability of each hypothesis, (n, R), 0 on other sequences; and log p(seen), (n,).
+    """The probability of each hypothesis on its sequence, (R,); and log p(seen), (n,).
 
     Raises ValueError for a sequence of probability 0, if strict.
     """
     n = chunk.sequences.stop - chunk.sequences.start
-    log_weight = torch.full((n, len(log_rows)), -torch.inf, dtype=torch.float64)
-    log_weight[chunk.sequence, torch.arange(len(log_rows))] = log_rows
-    log_total = log_weight.logsumexp(1)
+    best = torch.full((n,), torch.finfo(torch.float64).min, dtype=torch.float64)
+    best.scatter_reduce_(0, chunk.sequence, log_rows, "amax")
+    weight = (log_rows - best[chunk.sequence]).exp()  # 0 where all are impossible
+    total = torch.zeros_like(best).index_add_(0, chunk.sequence, weight)
+    log_total = best + total.log()
     if strict and log_total.isinf().any():
         number = chunk.sequences.start + int(log_total.isinf().nonzero()[0, 0])
         reason = "what is seen of it has probability 0 in DoorKey"
         raise ValueError(f"trajectory {number} is impossible: {reason}")
-    return (log_weight - log_total[:, None]).exp(), log_total
+    return weight / total[chunk.sequence], log_total
 
 
 # --------------------------------------------------------------------------------------------------
