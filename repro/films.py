@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
 
+import files
 import worlds
 from data import Trajectories
 
@@ -25,6 +26,7 @@ out = "out/hopper_films.npz"
 
 
 def main():
+    files.check_writable(out, new=True)
     made = Trajectories.load(source)
     train = len(made) - 2 * worlds.tenth(made)
     film = (np.arange(len(made)) >= round(labelled * train)) & (np.arange(len(made)) < train)
