@@ -193,14 +193,14 @@ def _backward(world, chunk):
     messages, log_scale = [message], torch.zeros(len(chunk.final), dtype=torch.float64)
     for t in reversed(range(len(chunk.action))):
         before = torch.zeros(message.shape, dtype=torch.float64)
-        agree = _agree(ACTIONS, chunk.action[t]).double()
+        agree = _agree(ACTIONS, chunk.action[t])  # (4, R)
         for action in range(4):
             policy = world.policy[action] * agree[action]
             before.addcmul_(message[world.successor[action]], policy)
         seen = _agree(world.agent_pos, chunk.agent_pos[t])
         seen = seen & _agree(world.key_pos, chunk.key_pos[t])
         seen = seen & _agree(world.distance, chunk.distance[t])  # (S, R)
-        before *= seen.double()[:, None]
+        before *= seen[:, None]
         scale = before.amax((0, 1))  # (R,)
         message = before.div_(scale.clamp_min(TINY))
         log_scale += scale.log()
@@ -226,7 +226,7 @@ def _forward(world, chunk, messages, returns=False):
         # p(action | state, beta, everything seen) is the policy times messages[t+1] of the
         # successor, over messages[t] of the state, up to a scale: hence the normalisations below.
         share, after = state / messages[t].clamp_min(TINY), torch.zeros_like(state)
-        agree = _agree(ACTIONS, chunk.action[t]).double()
+        agree = _agree(ACTIONS, chunk.action[t])  # (4, R)
         for action in range(4):
             policy = world.policy[action] * agree[action]
             joint = messages[t + 1][world.successor[action]].mul_(policy).mul_(share)
@@ -317,9 +317,10 @@ def _weights(chunk, log_rows, strict=True):
     Raises ValueError for a sequence of probability 0, if strict.
     """
     n = chunk.sequences.stop - chunk.sequences.start
+    # the likeliest of each sequence, and finite: what is impossible then weighs 0, and not NaN
     best = torch.full((n,), torch.finfo(torch.float64).min, dtype=torch.float64)
     best.scatter_reduce_(0, chunk.sequence, log_rows, "amax")
-    weight = (log_rows - best[chunk.sequence]).exp()  # 0 where all are impossible
+    weight = (log_rows - best[chunk.sequence]).exp()  # (R,)
     total = torch.zeros_like(best).index_add_(0, chunk.sequence, weight)
     log_total = best + total.log()
     if strict and log_total.isinf().any():

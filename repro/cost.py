@@ -1,4 +1,4 @@
-"""How long will it take? A few steps and one evaluation of each line that a script lists.
+"""How long will it take? A few steps, an evaluation and the last episodes of each line of a script.
 
     LIST=1 PAPER=1 SEEDS="0 1" bash repro/minigrid.sh | python repro/cost.py
 
