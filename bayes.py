@@ -16,7 +16,7 @@ it is evidence on the state at t only once the final distance is supposed known:
 seen return becomes several *hypotheses*, one for each final distance that it may have. Each is
 solved as above and weighs in by its likelihood.
 
-    python bayes.py          # the limit of the eight tasks, on 2,000 fresh trajectories
+    python bayes.py          # the limit of the eight tasks, on 2,000 trajectories
 
 Read next: evaluate.py, which measures models against this limit.
 """
@@ -284,9 +284,9 @@ def _chunks(world, evidence, returns=False):
         stop, end = first + len(here), done + int(here.sum())
         which, finals = sequence[done:end], final[done:end]  # (R,)
         seen = {name: values[which].T.contiguous() for name, values in evidence.items()}  # (L, R)
-        returns = seen.pop("return_to_go")
-        distance = returns - doorkey.RETURN_OFFSET[world.size] + finals
-        distance = distance.where(returns != HIDDEN, HIDDEN)
+        shown = seen.pop("return_to_go")
+        distance = shown - doorkey.RETURN_OFFSET[world.size] + finals
+        distance = distance.where(shown != HIDDEN, HIDDEN)
         yield Chunk(slice(first, stop), which - first, **seen, distance=distance, final=finals)
         first, done = stop, end
 

@@ -109,8 +109,11 @@ def fit(network, trajectories, dataset):
 
 def asked(network, questions):
     """Does each task ask for something that the model predicts? questions: of evaluate.py."""
-    for task, (_, _, predict) in questions.items():
-        predict = masks.expand(predict, network.factors)
+    for task, (_, see, predict) in questions.items():
+        see, predict = (masks.expand(mask, network.factors) for mask in (see, predict))
+        shown = any((see[name] & predict[name]).any() for name in see)
+        if shown and network.config.model_type != "dt":
+            raise ValueError(f"{task} asks for returns that the setting `returns` shows")
         if not any(predict[f.name].any() for f in network.predicted):
             able = ", ".join(f.name for f in network.predicted) or "nothing"
             text = f"{task} asks for nothing that the data know and this model predicts"

@@ -92,6 +92,7 @@ class Trajectories:
         whole = self.lengths.shape == (N,) and self.lengths.dtype.kind in "iu"
         if not whole or not (1 <= self.lengths.min() and self.lengths.max() <= L):
             raise ValueError(f"lengths must be {N} numbers from 1 to {L}, one for each trajectory")
+        self.lengths = self.lengths.astype(np.int64, copy=False)
         for name, array in self.extras.items():
             if len(array) != N:
                 raise ValueError(f"extras {name} has {len(array)} rows, not {N}")
@@ -165,6 +166,9 @@ def check(factor, array, N, L):
         raise ValueError(f"factor {name} is {factor.kind!r} of size {factor.size!r}, not {kinds}")
     if factor.group not in GROUPS:
         raise ValueError(f"factor {name} has group {factor.group!r}, not {', '.join(GROUPS)}")
+    for x in factor.mean, factor.std, factor.step_std:
+        if len(x) not in (0, factor.size) or (x is not factor.mean and min(x, default=1) <= 0):
+            raise ValueError(f"factor {name} needs {factor.size} statistics (std above 0), not {x}")
     shape = (N, L) if categorical else (N, L, factor.size)
     if array.shape != shape or array.size == 0:
         raise ValueError(f"factor {name} has shape {array.shape}; it needs {shape}")

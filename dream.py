@@ -1,7 +1,9 @@
 """Dreams: a policy and a model of the dynamics make up trajectories, any number of them.
 
-    python dream.py --policy=out/policy --dynamics=out/dynamics --returns=out/returns --out=out/d.npz
-    python train.py --task=random+all --dreams=out/d.npz --dropout=0 --max_iters=8000
+    python train.py config/minigrid_bc.py && python train.py config/minigrid_forward.py
+    python train.py config/dream_returns.py
+    python dream.py --out=out/dreams.npz
+    python train.py config/minigrid_dream.py
 
 A small behaviour-cloning model and a small forward-dynamics model, trained on the same few
 demonstrations, are together a simulator. A masked model that is trained on its dreams learns what
@@ -30,8 +32,8 @@ import worlds
 from evaluate import answer
 
 # ---- settings ------------------------------------------------------------------------------------
-policy = "out/policy"  # a run that clones behaviour. Of several, "a,b,c", each draws its share
-dynamics = "out/dynamics"  # a run (or several) that predicts the next state
+policy = "out/minigrid_bc"  # a run that clones behaviour. Of several, "a,b,c", each draws its share
+dynamics = "out/minigrid_forward"  # a run (or several) that predicts the next state
 returns = "out/dream_returns"  # a run (or several) trained on the task return_backup
 n = 50_000  # trajectories to dream
 seed = 0  # of all draws
@@ -94,7 +96,8 @@ def load(text, group, train, source):
     """The networks of comma-separated runs, all trained on the same demonstrations.
 
     source: (dataset, num_trajectories, data_seed) of these. Raises ValueError for one that was
-    trained on others, does not predict the group, or sees too little; and if none is named.
+    trained on others, does not predict the group, or sees too little; and if none is named. What
+    another run knew from which one was finetuned is not looked at.
     """
     networks, paths = [], [path for path in text.split(",") if path]
     if not paths and any(f.group == group for f in train.factors):
@@ -156,8 +159,9 @@ def main():
             bounds.append((f.name, done.amin(dim=0), done.amax(dim=0)))
     values = dream(networks, starts, int(train.lengths.max()), generator, bounds)
     arrays = {name: x.numpy() for name, x in values.items()}
-    # By this train.py tells dreams from the world's own trajectories, the validation set among them.
-    mark = {"dreamed": np.ones(n, dtype=bool)}
+    # By this train.py tells them from the world's own trajectories, and from dreams of other
+    # demonstrations: either may be what validates.
+    mark = {"dreamed": np.full(n, worlds.fingerprint("", train))}
     dreams = data.Trajectories(train.factors, arrays, train.world, extras=mark)
     dreams.save(out)
     world = worlds.WORLDS.get(train.world)

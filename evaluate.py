@@ -40,7 +40,7 @@ out = ""  # the file to write the results to; empty: eval.json in out_dir
 CHUNK = 250  # sequences that answer() computes at a time: more would not stay in a CPU's cache
 VALIDATION_SEED = 999  # of the masks of validation during training
 ORDER = (*masks.EIGHT, "behavior_cloning_states", "reward_conditioned_states")
-PLACE = {task: place for place, task in enumerate(ORDER)}  # is added to a task's seed, or else 8
+PLACE = {task: place for place, task in enumerate(ORDER)}  # added to a task's seed; for others: 8
 
 
 def answer(network, values, see, at=None):
@@ -61,7 +61,7 @@ def answer(network, values, see, at=None):
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def questions(trajectories, tasks, n, context, seed, returns="unchanged"):
+def questions(trajectories, tasks, n, context, seed=VALIDATION_SEED, returns="unchanged"):
     """{task: (values, see, predict)} of n sequences per task, by its name and the seed alone.
 
     Every trajectory is used equally often; the windows of longer ones start at random. values:
@@ -83,9 +83,9 @@ def questions(trajectories, tasks, n, context, seed, returns="unchanged"):
 def limits(trajectories, asked, model_type="unimask"):
     """{task: {factor: (n, T) nats}}: the loss of the exact posterior at every entry.
 
-    None for a world without one, for windows of longer trajectories, which have another prior, and
-    where something is unknown. A task has None if it shows what it asks for, or asks a causal model
-    ("dt") several times in a window, each time given something else, or shows it what comes after.
+    None where there is no exact answer: in another world, for windows of longer trajectories, which
+    have another prior, and where something is unknown. A task has None if it shows what it asks
+    for; of a causal model ("dt") also if it asks at several timesteps, or shows what comes after.
     """
     world = worlds.WORLDS.get(trajectories.world)
     if world is None or world.surprisal is None or not asked:
@@ -200,8 +200,8 @@ def main():
     needed = 4 * sequences * network.config.context * sizes
     configurator.check_memory(needed, f"sequences={sequences}")
     kind, context = network.config.model_type, network.config.context
-    also = worlds.tasks_of(trajectories.world), trained.get("task")
-    names = traits.chosen(tasks, kind, context, network.predicted, *also)
+    extra, task = worlds.tasks_of(trajectories.world), trained.get("task")
+    names = traits.chosen(tasks, kind, context, network.predicted, extra, task)
     returns = trained.get("returns", "unchanged")
     asked = questions(trajectories, names, sequences, context, seed, returns)
     checks.asked(network, asked)

@@ -43,9 +43,10 @@ class Batch(NamedTuple):
         """(B,) integers, each low..high with equal probability (balanced: equally often)."""
         if high < low:
             raise ValueError(f"a context of {self.T} is too short for a timestep in {low}..{high}")
-        if self.balanced:
-            return low + self.permutation() % (high - low + 1)
-        device = self.generator.device
+        device, n = self.generator.device, high - low + 1
+        if self.balanced:  # of fewer sequences than timesteps each is as probable, too
+            order = torch.randperm(max(self.B, n), generator=self.generator, device=device)
+            return low + order[: self.B] % n
         return torch.randint(low, high + 1, (self.B,), generator=self.generator, device=device)
 
     def uniform(self, *shape):
@@ -324,7 +325,7 @@ RETURN_MODES = ("unchanged", "all", "with_state")
 def expand(mask, factors):
     """Per-factor masks {factor: (B, T)} of group masks (B, T, 3); per-factor ones pass unchanged.
 
-    Everything that takes masks (model, loss, bayes.py) takes either, so part of a token can hide.
+    Everything that takes masks (model.py, traits.py, bayes.py) takes either, so part of a token can hide.
     """
     if isinstance(mask, dict):
         return mask

@@ -5,7 +5,7 @@
 `values` holds a tensor for each factor; `see` says which entries the model is shown. What hidden
 entries contain never matters, not even in the last bit. UniMASK is one bidirectional transformer
 over the timesteps of a window (Uni[MASK], section 4.1): each timestep is a token, what is hidden of
-it is replaced by a flag, and the network fills it in.
+it is zeros with a flag beside them, and the network fills it in.
 
 From top to bottom: the block, the features of a timestep, the models, their outputs, the loss.
 Read next: train.py. What a mask is stands in masks.py, what a factor is in data.py.
@@ -324,7 +324,7 @@ class Transformer(nn.Module):
             self.register_buffer("position", sinusoidal(places, config.n_embd), persistent=False)
         else:  # a learned row for each place in the window, or each timestep of an episode
             places = config.max_timestep if config.positions == "timestep" else places
-            gpt = config.embedding == "norm" and config.positions == "learned"
+            gpt = config.embedding == "norm" and config.positions == "learned"  # starts as GPT-2
             self.position = nn.Parameter((0.02 if gpt else 1) * torch.randn(places, config.n_embd))
 
     def forward(self, values, see, at=None):
@@ -340,8 +340,7 @@ class Transformer(nn.Module):
         B, T = see[self.factors[0].name].shape
         if T > self.config.context:
             raise ValueError(f"a window of {T} steps exceeds the context of {self.config.context}")
-        # Input: a token for each timestep (or for each part of it). As published it is rectified,
-        # and scaled to the size of the positions, which would drown it otherwise.
+        # A token for each timestep, or for each part of it.
         tokens = [embed(f(values, see)) for f, embed in zip(self.features, self.embedding)]
         x = torch.stack(tokens, dim=2).flatten(1, 2)  # (B, T * tokens, d)
         number = torch.arange(x.shape[1], device=x.device)  # (T * tokens,)
@@ -349,6 +348,7 @@ class Transformer(nn.Module):
         if self.config.positions == "timestep":  # what is later than the table shares its last row
             timestep = values["timestep"].clamp(max=self.config.max_timestep - 1)  # (B, T)
             place = timestep.repeat_interleave(len(tokens), dim=1)  # (B, T * tokens)
+        # Rectified as published, and scaled to the size of the positions, which would drown it.
         x = self.embedding_norm(x) if self.embedding_norm else F.relu(x) * math.sqrt(x.shape[-1])
         x = self.dropout(x + self.position[place])
         # Which tokens are decoded: those that predict something, at the wanted timesteps.

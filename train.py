@@ -7,8 +7,9 @@
 
 Every setting is a global below; a config file and --key=value flags override them. Each step draws
 a batch of windows (data.py) and of masks (masks.py), and takes the loss (model.py) where the masks
-say. Into out_dir go ckpt.pt (to resume), best.pt (the best by `keep_best`), config.json and log.csv
-(a row for each evaluation). Read next: data.py, evaluate.py.
+say; what each entry counts there says traits.py. Into out_dir go ckpt.pt (to resume), best.pt (the
+best by `keep_best`), config.json and log.csv (a row for each evaluation). Read next: data.py,
+evaluate.py.
 """
 
 import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
@@ -71,7 +72,7 @@ n_embd = 128
 n_ff = 128  # width of the hidden layer of each block's perceptron
 dropout = 0.1
 layout = "timestep"  # a token per "timestep"; or one per group ("factor"), or factor ("entry")
-hidden = "flag"  # what stands for a hidden entry: a learned "flag", or "zero" as published
+hidden = "flag"  # hidden entries are zeros with a "flag" beside, or zeros alone: "zero" (published)
 positions = "sinusoidal"  # or "learned", or "timestep": learned, counted from the episode's start
 max_timestep = 1000  # timesteps that positions="timestep" can tell apart
 norm = "pre"  # layer norm before each part of a block, or "post": after it, as published
@@ -148,9 +149,11 @@ autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=products ==
 # ---- set-up: data and model ----------------------------------------------------------------------
 demonstrations, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
 train = data.Trajectories.load(dreams) if dreams else demonstrations
-# Dreams have their factors, with the statistics in them. Other data may be what validates.
-if dreams and ("dreamed" not in train.extras or train.factors != demonstrations.factors):
-    raise ValueError(f"{dreams} holds no dreams of {dataset}: dream.py makes them")
+# Dreams say what they were made of. Other data, or dreams of others, may be what validates.
+made_of = worlds.fingerprint("", demonstrations)
+if dreams and np.any(train.extras.get("dreamed", 0) != made_of):
+    same = f"dreams of these {len(demonstrations)} demonstrations of {dataset}"
+    raise ValueError(f"{dreams} does not hold {same}: dream.py makes them")
 fingerprint = worlds.fingerprint(dreams or dataset, train, validation)
 # The same but for dreams: who evaluates a student has to know what its dreams were made of.
 origin = worlds.fingerprint(dataset, demonstrations, validation)
@@ -183,16 +186,15 @@ if init_from == "resume":
     checkpoint.check_data(start.get("data"), fingerprint, dreams or dataset)
 
 # What is asked at each evaluation, and which of it chooses the best checkpoint.
-also = worlds.tasks_of(validation.world), task
-tasks = traits.chosen(eval_tasks, model_type, context, network.predicted, *also)
+extra = worlds.tasks_of(validation.world)  # of a maze: control from states alone
+tasks = traits.chosen(eval_tasks, model_type, context, network.predicted, extra, task)
 choosing = traits.chosen(best_tasks, model_type, context) if best_tasks else []
 choosing = choosing or [name for name in masks.parse(task) if name in tasks] or tasks
 if not set(choosing) <= set(tasks):
     raise ValueError(f"best_tasks={best_tasks!r} are not all among the evaluated {tasks}")
-how = context, evaluate.VALIDATION_SEED, returns
-questions = evaluate.questions(validation, tasks, eval_sequences, *how)
-# Each task, validated or trained on, has to ask for something that the model predicts.
-for some in questions, evaluate.questions(validation, masks.parse(task), 100, *how):
+questions = evaluate.questions(validation, tasks, eval_sequences, context, returns=returns)
+of_training = evaluate.questions(validation, masks.parse(task), 100, context, returns=returns)
+for some in questions, of_training:  # do they ask for something that the model predicts?
     checks.asked(network, some)
 limits = evaluate.limits(validation, questions, model_type)
 turns = list(masks.parse(task)) if by_turns else [task]  # what step after step is trained on

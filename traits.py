@@ -34,7 +34,8 @@ def of(name, T=10):
 @cache
 def examine(name, T, function):
     """As of(). function: the task's, since a name may be given to another."""
-    T = max(10, T, *map(int, re.findall(r"\d+", name)))  # too short a context would be refused
+    span = masks.SPAN.fullmatch(name)
+    T = max(10, T, *map(int, span.groups() if span else ()))  # a shorter context would be refused
     see, predict = masks.draw(name, 500, T, torch.Generator().manual_seed(0), balanced=True)
     shows_answer = bool((see & predict).any())
     asked = predict.any(-1)  # (B, T)

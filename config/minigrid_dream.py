@@ -3,7 +3,7 @@ demonstrations.
 
     python train.py config/minigrid_bc.py && python train.py config/minigrid_forward.py
     python train.py config/dream_returns.py
-    python dream.py --policy=out/minigrid_bc --dynamics=out/minigrid_forward --out=out/dreams.npz
+    python dream.py --out=out/dreams.npz
     python train.py config/minigrid_dream.py && python evaluate.py --out_dir=out/minigrid_dream
 
 `bash repro/dream.sh` does it for six seeds, with small models that are trained longer. Validation,

@@ -226,6 +226,8 @@ BAD = {  # what is wrong with a file: how a good one is damaged, and a word that
     "an unknown key of a factor": (header(colour="red"), "colour"),
     "a size that is text": (header(size="2"), "position"),
     "a size of 0": (header(size=0), "position"),
+    "statistics of another size": (header(mean=[0.0]), "position"),
+    "a deviation of 0": (header(std=[1.0, 0.0]), "position"),
     "a size below 0": (header(size=-2), "position"),
     "an unknown kind": (header(kind="ordinal"), "ordinal"),
     "an unknown group": (header(group="PLACE"), "PLACE"),
@@ -392,6 +394,8 @@ def test_sizes_and_lengths_may_come_as_numpy_or_lists_give_them():
     room = Factor("room", "STATE", "categorical", made.values["room"].max() + 1)
     assert room == made.factors[0] and type(room.size) is int
     assert made.lengths.tolist() == [6, 5, 4, 6] and made.valid().sum() == 21
+    lengths = np.array([2, 5, 4, 6], dtype=np.uint8)  # 2 - 5 + 1 would be 254
+    assert data.Windows(replace(made, lengths=lengths), 5).count == 1 + 1 + 1 + 2
 
 
 # ---- statistics ----------------------------------------------------------------------------------

@@ -536,9 +536,13 @@ SILENT = {  # a wrong command: what it should name
     "train.py --dreams=still.npz --fresh": "dreams",  # which are then left unused
     "train.py --task=return_to_go --return_weight=1 --returns=all": "returns",  # shows the answer
     # numbers without the statistics that they are scaled by
-    "train.py --dataset=raw.npz --context=4 --dreams=raw.npz": "raw.npz holds no dreams",
+    "train.py --dataset=raw.npz --context=4 --dreams=raw.npz": "raw.npz does not hold dreams",
     # what the world made, of which the last trajectories validate
-    "train.py --dreams=real.npz": "real.npz holds no dreams",
+    "train.py --dreams=real.npz": "real.npz does not hold dreams",
+    # what was made of more demonstrations, of which some validate
+    "train.py --dreams=still.npz --num_trajectories=10": "these 10 demonstrations of doorkey",
+    # a model that was shown no returns is now, and asked for them
+    "train.py --init_from=finetune:worth --returns=with_state --eval_tasks=return_to_go": "shows",
 }
 
 
@@ -548,6 +552,8 @@ def test_what_would_be_wrong_in_silence_is_refused(
 ):
     if not (folder / "past").exists():
         train("past", "--max_iters=1 --eval_interval=1 --eval_tasks=past")
+        worth = "--task=random_return --return_weight=1 --eval_tasks=return_to_go"
+        train("worth", f"{worth} --max_iters=1 --eval_interval=1")
         old = saved(folder / "past")
         old["model_config"].pop("return_weight")
         checkpoint.save(str(folder / "old.pt"), old)
@@ -571,7 +577,8 @@ def still(n=50):
     """Dreams in which nothing ever moves: it takes few steps to learn them by heart."""
     constant = {"agent_pos": 5, "key_pos": 2, "action": 1, "return_to_go": 6}
     values = {name: np.full((n, 10), x) for name, x in constant.items()}
-    mark = {"dreamed": np.ones(n, dtype=bool)}
+    demonstrations, _ = worlds.train_and_validation("doorkey", 20, 0)
+    mark = {"dreamed": np.full(n, worlds.fingerprint("", demonstrations))}
     return Trajectories(doorkey.factors(), values, "doorkey", extras=mark)
 
 

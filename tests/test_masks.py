@@ -140,6 +140,12 @@ def test_balanced_draws_of_any_number_differ_by_at_most_one(task):
     assert max(counts) - min(counts) == 1 and len(counts) == len(allowed(task, 10))
 
 
+def test_balanced_draws_of_few_sequences_reach_every_timestep():
+    drawings = [drawn("past", 3, 10, seed, balanced=True) for seed in range(100)]
+    assert all(len(set(three)) == 3 for three in drawings)
+    assert {pair for three in drawings for pair in three} == set(allowed("past", 10))
+
+
 @pytest.mark.parametrize("balanced", [False, True])
 def test_sequences_of_a_batch_are_in_no_order(balanced):
     """A balanced draw must not tie the timesteps to the trajectories, which are asked in order."""

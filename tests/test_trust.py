@@ -229,7 +229,7 @@ def test_a_data_file_that_was_replaced_is_noticed(run_warm, refused, tmp_path):
     with_one_mistake(at=slice(0)).save(tmp_path / "data.npz")
     good(run_warm("train.py", *flags, "--max_iters=2", cwd=tmp_path))
     dreams, _ = worlds.train_and_validation(str(tmp_path / "data.npz"), 0, 0)
-    mark = {"dreamed": np.ones(len(dreams), dtype=bool)}
+    mark = {"dreamed": np.full(len(dreams), worlds.fingerprint("", dreams))}
     replace(dreams, extras=mark).save(tmp_path / "dreams.npz")
     student = [*flags, "--max_iters=2", "--dreams=dreams.npz", "--out_dir=student"]
     good(run_warm("train.py", *student, "--num_trajectories=0", cwd=tmp_path))
