@@ -454,7 +454,8 @@ def test_it_drives_as_rollout_py_does(maze):
         values, _ = rollout.play(network, env, mode, horizon=60)
         maze.click(f"#modes button:nth-child({number})")
         for i, (start, goal) in enumerate(zip(starts, goals)):
-            maze.run(f"put('start', {start}), put('goal', {goal}), drive()")
+            maze.run(f"put('start', {start}), put('goal', {goal}), void drive()")
+            maze.wait("ride.path.length >= 60")
             path = maze.run("ride.path.slice(0, 60).map(now => now.position)")
             np.testing.assert_allclose(path, values["position"][i], atol=1e-3)
 
