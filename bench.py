@@ -4,8 +4,9 @@
     python bench.py --measure=steps --configurations=doorkey    # what a DoorKey training step costs
     python bench.py --measure=seeds --device=cuda               # several seeds at once, on a GPU
 
-It prints Markdown tables and writes the numbers as JSON. Times are medians, of one thread. The models
-are the published ones at the task "random", in fp32, with fresh weights. A step is train.py's own.
+It prints Markdown tables and writes the numbers as JSON. Times are medians (those of seeds: means),
+of one thread. The models are the published ones at the task "random", in fp32, with fresh weights.
+A step is train.py's own.
 Its limit is the time of the matrix products of its linear layers alone: no code with these layers
 can be faster. The two take turns, so that a busy machine hits both.
 Before this: train.py, evaluate.py and rollout.py.

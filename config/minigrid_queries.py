@@ -2,7 +2,7 @@
 factor at a time.
 
     python train.py config/minigrid_queries.py
-    python repro/sampling.py --out_dir=out/minigrid_queries
+    python repro/sampling.py --out_dir=out/minigrid_queries --result=out/sampling
 
 Begins with the weights of config/minigrid_infinite.py, which never met half a timestep: that the
 agent is known, the key is not. A model that has can give the key's cell its distribution *given*

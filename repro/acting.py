@@ -51,7 +51,7 @@ quantile = 0.99  # of mode best
 planner = "dream"  # the agent that plans as well, seed 0; "": none
 candidates = "1,4,16,64"  # completions to choose from at each step, K
 plans = 200  # episodes for each of these
-runs = "out/runs"  # the folder of the checkpoints: what is missing is trained again
+runs = "out/runs"  # of the checkpoints: lost ones are trained again, but for dreams (dream.sh)
 result = "repro/results/act_doorkey.json"  # the file to write
 picture = "assets/act_doorkey.png"  # the figure
 # --------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ NAMES = {
 
 
 def load(agent, seed):
-    """The network of an agent. If its checkpoint is lost, it is trained again."""
+    """The network of an agent. A lost checkpoint is trained again, if its data are there."""
     if agent == "exact":
         return bayes.ExactModel(returns=True)
     folder = Path(runs, study, f"{agent}_s{seed}")
@@ -188,7 +188,7 @@ def draw(found, optimum):
 
 def main():
     torch.set_num_threads(1)
-    began, path = time.time(), Path(result)
+    path = Path(result)
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"agents": {}}
     found, plan = before["agents"], before.get("plan")
     if found and before["episodes"] != episodes:
@@ -203,8 +203,7 @@ def main():
     env = doorkey.DoorKey(episodes, rollout.ROLLOUT_SEED)
     demos = worlds.evaluation_set("doorkey", 0, 0, "test")
     content = {
-        "command": shlex.join(["python", "repro/acting.py", *sys.argv[1:]]),
-        "minutes": round((time.time() - began) / 60, 1),
+        "last_command": shlex.join(["python", "repro/acting.py", *sys.argv[1:]]),
         "episodes": episodes,
         "optimum": float(doorkey.best_return(env.state).mean()),
         "demonstrator": float(env.dataset_returns(demos).mean()),

@@ -120,7 +120,9 @@ def first_return():
         )
         seeds = tables.seeds_of(every)
         first = [line for line in first if line["seed"] in seeds]
-        first, every = best(first, "rc"), best(every, "rc_all")
+        first, every = (
+            tables.policy(lines, kind)["mean"] for lines, kind in ((first, "rc"), (every, "rc_all"))
+        )
         texts.append(f"{name} {first:.2f} against {every:.2f}")
         more.append(first - every)
     verdict = "yes" if min(more) > 0.05 else "no" if max(more) < 0.05 else "in part"
@@ -130,12 +132,6 @@ def first_return():
         f"{', '.join(texts)} ({tables.count(seeds)})",
         f"{verdict}: {' and '.join(f'{x:+.2f}' for x in more)}",
     )
-
-
-def best(lines, mode):
-    """The mean return of a row, with past actions seen or hidden, whichever is better."""
-    modes = (mode, f"{mode}_states")
-    return max(statistics.fmean(tables.returns_of(lines, x)) for x in modes)
 
 
 def main():

@@ -27,6 +27,8 @@ if [ "${SMOKE:-0}" = 1 ]; then
   TINY="$TINY --n_layer=1 --n_ff=16 --sequences=40 --rollouts=4 --results=$RESULTS --runs=$RUNS"
 fi
 
+commas() { echo $SEEDS | tr " " ,; } # 0,1,2
+
 seeds() { if [ "${GPU:-0}" = 1 ]; then echo "{seed}"; else echo "$SEEDS"; fi; }
 
 known=" " first= second= failed=0
@@ -38,7 +40,7 @@ run() {
   if [ -n "$ROWS" ]; then
     case " $ROWS " in *" $name "*) ;; *) return 0 ;; esac
   fi
-  if [ "$seed" = "{seed}" ]; then set -- "$@" --device=cuda ${COMPILE:+--compile} --seeds="${SEEDS// /,}"; fi
+  if [ "$seed" = "{seed}" ]; then set -- "$@" --device=cuda ${COMPILE:+--compile} --seeds="$(commas)"; fi
   # shellcheck disable=SC2086  # $EVERY and $TINY are several words
   line=$(printf '%q ' python repro/run.py --study="$STUDY" --row="$row" "$@" $EVERY --seed="$seed" $TINY)
   line=$(sed 's/\\\([,{}]\)/\1/g' <<< "$line") # which need no backslash
@@ -77,7 +79,7 @@ ensemble() {
 
 demonstrator() {
   if [ "${LIST:-0}" = 1 ]; then return 0; fi
-  python repro/demonstrator.py --study="$STUDY" --results="$RESULTS" --seeds="${SEEDS// /,}" \
+  python repro/demonstrator.py --study="$STUDY" --results="$RESULTS" --seeds="$(commas)" \
     ${TINY:+--episodes=16} || failed=1
 }
 

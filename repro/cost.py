@@ -37,7 +37,8 @@ APART = ("out_dir", "init_from", "seed")  # what makes no difference to the time
 def cost(config, modes):
     """{"step_ms", "evaluation_s", "final_s"} of train.py's settings; modes: those played at last."""
     changed = {k: v for k, v in config.items() if v != run.train_defaults()[k] and k not in APART}
-    training = bench.training(changed | {"eval_sequences": config["eval_sequences"]})
+    evaluated = {name: config[name] for name in ("eval_tasks", "eval_sequences")}
+    training = bench.training(changed | evaluated)
     bench.steps(training, 2)
     step = seconds(lambda: bench.steps(training, steps)) / steps
     network = training.evaluated.eval()

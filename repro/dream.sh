@@ -58,6 +58,7 @@ for seed in $(seeds); do
   COMPILE= run returns config/dream_returns.py --tasks=return_backup $RETURNS
 done
 run_all
+if [ "$failed" = 1 ]; then exit 1; fi # nothing is dreamt by a model that is not whole
 SEEDS=$wanted
 
 # 2. the dreams, unless they are there, and newer than the small models

@@ -43,7 +43,7 @@ max_iters = 6000  # steps of training
 demonstrations = 500  # episodes of 200 steps
 expert = 0.6  # share of the expert; the two others share the rest
 episodes = 200  # to play in each mode, the same for all
-runs = "out/runs/pendulum"  # the folder of the checkpoints; a run that is there is not made again
+runs = "out/runs/pendulum"  # of the data and checkpoints, by settings; what is there stays
 result = "repro/results/pendulum.json"  # the file to write
 # --------------------------------------------------------------------------------------------------
 
@@ -120,17 +120,18 @@ def main():
         configurator.check({"heads": head}, {"heads": ("mean", "median", "gaussian", "bins")})
     torch.set_num_threads(1)
     path = Path(result)
-    Path(runs).mkdir(parents=True, exist_ok=True)
+    folder = Path(runs, f"{demonstrations}_{expert:g}_{max_iters}")
+    folder.mkdir(parents=True, exist_ok=True)
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"heads": {}}
     content["command"] = shlex.join(["python", "repro/pendulum.py", *sys.argv[1:]])
-    content["demonstrators"] = demonstrate(Path(runs, "data.npz"))
+    content["demonstrators"] = demonstrate(folder / "data.npz")
     tasks = "behavior_cloning+reward_conditioned"
     tasks += "+behavior_cloning_states+reward_conditioned_states"
     for head in heads.split(","):
-        found, data = {}, Path(runs, "bins.npz" if head == "bins" else "data.npz")
+        found, data = {}, folder / ("bins.npz" if head == "bins" else "data.npz")
         train, kind = importing.Trajectories.load(data), "mean" if head == "bins" else head
         for seed in seeds.split(","):
-            out = Path(runs, f"{head}_s{seed}")
+            out = folder / f"{head}_s{seed}"
             if not run.complete(out):
                 flags = (
                     f"--dataset={data} --num_trajectories=0 --task={tasks} --eval_tasks={tasks} "
