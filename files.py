@@ -122,7 +122,8 @@ def read_arrays(path):
     copy on write).
     """
     if os.path.isdir(path):
-        found = {str(file.relative_to(path)): file for file in Path(path).rglob("*.npy")}
+        parts = sorted(Path(path).rglob("*.npy"))  # a copy is not in the order of the original
+        found = {str(file.relative_to(path)): file for file in parts}
         return {n.removesuffix(".npy"): np.load(file, mmap_mode="c") for n, file in found.items()}
     with np.load(path, allow_pickle=False) as archive:
         check_archive(archive.zip)

@@ -10,8 +10,8 @@ then replayed, without a word between GPU and CPU.
 The runs are train.py's own, one for each seed, set up as it sets them up. They see the same
 batches, are evaluated and saved in the same way, and end with the same weights, to rounding; only
 the entries that dropout drops are others. All settings but `seeds` are those of train.py. A
-{seed} in a path, or in a number of the data, stands for the number. A model of your own has to be
-one that torch.vmap can take. Before this: train.py.
+{seed} in a flag, or in the out_dir of a config file, stands for the number. A model of your own has
+to be one that torch.vmap can take. Before this: train.py.
 """
 
 import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
@@ -230,14 +230,17 @@ def folder_of(arguments):
 def set_up_all(arguments):
     """The runs of all seeds, without those that are at their end already."""
     runs, rest = [], [*arguments, f"--out_dir={folder_of(arguments)}", "--seed={seed}"]
-    for number in seeds.split(","):
-        if not number.isdecimal():
-            raise ValueError(f"seeds={seeds!r} are not numbers with commas: 0,1,2")
+    numbers = seeds.split(",")
+    if not all(map(str.isdecimal, numbers)) or len(set(map(int, numbers))) < len(numbers):
+        raise ValueError(f"seeds={seeds!r} are not different numbers with commas: 0,1,2")
+    if configurator.processes()[1] > 1:
+        raise ValueError("several seeds at once: without torchrun")
+    for number in numbers:
         with contextlib.suppress(SystemExit):  # train.py has said that it is done
             runs.append(set_up([word.replace("{seed}", number) for word in rest]))
     for run in runs[:1]:
-        if run.world_size > 1 or run.wandb_log:
-            raise ValueError("several seeds at once: without torchrun and wandb_log")
+        if run.wandb_log:
+            raise ValueError("several seeds at once: without wandb_log")
         if run.fresh and torch.device(run.device).type == "cuda":
             raise ValueError("fresh trajectories are made on the CPU: one seed at a time")
     for run in runs[1:]:

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +78,16 @@ def test_a_folder_is_mapped_into_memory_and_never_written_to(toy_data, tmp_path)
     assert (loaded.values["position"] == toy_data.values["position"] + 1).all()
     again = Trajectories.load(path)
     assert (again.values["position"] == toy_data.values["position"]).all()
+
+
+def test_a_copy_of_a_folder_in_another_order_is_the_same(toy_data, tmp_path, monkeypatch):
+    toy_data.save(tmp_path / "folder")
+    listed, numbers = Path.rglob, []
+    for back in (False, True):
+        order = lambda path, what: sorted(listed(path, what), reverse=back)
+        monkeypatch.setattr(Path, "rglob", order)
+        numbers.append(worlds.fingerprint("folder", Trajectories.load(tmp_path / "folder")))
+    assert numbers[0] == numbers[1]
 
 
 def test_a_folder_that_is_there_already_is_not_replaced(toy_data, doorkey_data, tmp_path):

@@ -94,9 +94,10 @@ def interrupt_together_at(number):
 
 
 @pytest.mark.parametrize(("flags", "reason"), [
-    (["--seeds=0,x"], "are not numbers with commas"),
+    (["--seeds=0,x"], "are not different numbers with commas"),
+    (["--seeds=3,03"], "are not different numbers with commas"),
     (["--lerning_rate=1"], "did you mean 'learning_rate'"),
-    (["--seeds=0", "--wandb_log=True"], "without torchrun and wandb_log"),
+    (["--seeds=0", "--wandb_log=True"], "without wandb_log"),
     (["--seeds=1,2", "--learning_rate=0.00{seed}"], "several seeds at once differ in learning_rate"),
     (["--seeds=1,2", "--dataset=f{seed}.npz", "--context=4"], "differ in the scale of their data"),
 ])  # fmt: skip
