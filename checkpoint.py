@@ -205,8 +205,8 @@ def stopped(it, number):
 
 
 def architecture(saved, config, given):
-    """{name: value} of the settings that a saved model decides: all but dropout, and
-    the weight of returns where it predicts them.
+    """{name: value} of the settings that a saved model decides: all but dropout, and a
+    return_weight that was given, if it predicts returns.
 
     Raises ValueError if one of them was given (a set of names) and contradicts it.
     """
@@ -281,7 +281,7 @@ def check_data(before, fingerprint, dataset):
 
 
 def open_run(path, device="cpu"):
-    """The model of a run, and the settings of its training, for who asks it about its data.
+    """The model of a run, and the settings of its training: for scripts that ask about its data.
 
     Raises ValueError as load(), and if their file has changed: training data may be test data now.
     """
@@ -289,6 +289,7 @@ def open_run(path, device="cpu"):
     if trained["dataset"] not in worlds.WORLDS:
         parts = worlds.train_and_validation(*worlds.source_of(trained))
         saved, now = read(path), worlds.fingerprint(trained["dataset"], *parts)
-        older = None if trained.get("dreams") else saved.get("data")  # of runs that lack the other
+        # older runs lack "demonstrations": "data" was the same, but for dreams
+        older = None if trained.get("dreams") else saved.get("data")
         check_data(saved.get("demonstrations", older), now, trained["dataset"])
     return network, trained

@@ -7,8 +7,8 @@
 
 A small behaviour-cloning model and a small forward-dynamics model, trained on the same few
 demonstrations, are together a simulator. A masked model that is trained on its dreams learns what
-it alone would need many more demonstrations for: that a trajectory goes forward, each state from
-the one before. Nothing of the world itself enters a dream. It starts where a demonstration starts,
+would otherwise take many more demonstrations: that a trajectory goes forward, each state from the
+one before. Nothing of the world itself enters a dream. It starts where a demonstration starts,
 and is as long as the longest: where episodes end early, dreams go on. The policy draws each action
 given all before it, the dynamics draw the next state given this state and action. At the end a
 third model says, from the last timestep to the first, what return was to come: given a state, its

@@ -4,7 +4,7 @@
     python film.py --out_dir=out/locomotion --env=Hopper-v5 --mode=rc --out=out/hopper.gif
 
 It draws DoorKey, Maze2D, and any Gymnasium environment that renders. Actions are the most probable
-ones. Before this: rollout.py, which has the modes, and plot.py.
+ones, but for mode plan, which draws. Before this: rollout.py, which has the modes, and plot.py.
 """
 
 import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
@@ -83,6 +83,9 @@ def draw_maze2d(ax, film, i, stage):
     ax.plot(*film[-1]["position"][i], **plot.SEEN)
 
 
+DRAWN = {"doorkey": draw_doorkey, "maze2d-": draw_maze2d}  # by how a world's name begins
+
+
 def main():
     configurator.check(globals(), {"episodes": (1, 100), "mode": rollout.MODES})
     target, *others = rollout.parse_targets(target_return)
@@ -93,15 +96,12 @@ def main():
     source = worlds.source_of(trained)
     train, tests = worlds.train_and_validation(*source)[0], worlds.evaluation_set(*source, "test")
     world = train.world or source[0]  # a file may be of a world, too
-    if not env and not world.startswith(("doorkey", "maze2d-")):
-        raise ValueError(
-            f"there are no pictures of {world}: film.py needs a function that draws it"
-        )
+    found = [draw for begin, draw in DRAWN.items() if world.startswith(begin)]
+    if not env and not found:
+        raise ValueError(f"there are no pictures of {world}: DRAWN lacks a function that draws it")
     game = world, train, episodes, rollout.ROLLOUT_SEED, mode, target, env, False, tests
     stage, game = rollout.begin(network, *game, render=bool(env))
-    in_maze = world.startswith("maze2d-")
-    draw = draw_picture if env else draw_maze2d if in_maze else draw_doorkey
-    animate(stage, *record(network, stage, game), draw)
+    animate(stage, *record(network, stage, game), draw_picture if env else found[0])
 
 
 if __name__ == "__main__":

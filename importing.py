@@ -33,7 +33,7 @@ best = 1.0  # the share of the episodes to keep: those of the highest returns
 # NaN stands for what nobody knows, such as the actions of a film: one makes its row unknown. It is
 # refused otherwise. Classes cannot be NaN: write Trajectories with NAME/known (data.py).
 nan_is_unknown = False
-# The episodes, always alike: the last ones validate, and those of a learner would be its best.
+# The episodes, always alike: the last ones validate, and a learner's last would be its best.
 shuffle = True
 # --------------------------------------------------------------------------------------------------
 
@@ -198,6 +198,7 @@ def assemble(lengths, states, actions, rewards, min_length, nan_is_unknown):
     if not kept.any():
         raise ValueError(f"no episode has {min_length=} steps; the longest has {lengths.max()}")
     use, lengths = np.repeat(kept, lengths), lengths[kept]  # (steps,), (N,)
+    # 6: the rewards and their sums, in float64, and the two numbers of return_to_go
     columns = 6 + sum(math.prod(np.shape(x)[1:]) for x in [*states.values(), actions])
     text = f"to pad {len(lengths)} episodes to the longest, of {lengths.max()} steps,"
     configurator.check_memory(4 * columns * len(lengths) * int(lengths.max()), text)

@@ -203,12 +203,13 @@ class Demonstrator:
         """Actions (n, 2) in [-1, 1] at positions and velocities (n, 2). Call it once per step."""
         waypoint = self.waypoints[np.arange(len(self.index)), self.index]
         near = lambda place: np.linalg.norm(position - place, axis=1) < self.threshold
-        waited = near(self.previous)  # untrue only ever at the first step
-        arrived = near(self.goal) & waited
+        # as d4rl asks; untrue at the first step only, since no step is that long
+        unmoved = near(self.previous)
+        arrived = near(self.goal) & unmoved
         target = np.where(arrived[:, None], self.goal, waypoint)
         action = self.p_gain * (target - position) + self.d_gain * velocity
         # The last waypoint is the goal, where `arrived` is true: the index never runs off the end.
-        self.index += ~arrived & waited & near(target)
+        self.index += ~arrived & unmoved & near(target)
         self.previous = position
         return np.clip(action, -1, 1)
 

@@ -182,7 +182,7 @@ def put(text, place, content):
 
 def main():
     files.check_writable(out, ".html")
-    network, trained = checkpoint.load(out_dir), checkpoint.settings(out_dir)
+    network, trained = checkpoint.open_run(out_dir)
     tests = worlds.evaluation_set(*worlds.source_of(trained), "test")
     drives = maze_dir and (checkpoint.load(maze_dir), checkpoint.settings(maze_dir)["dataset"])
     text = build(network, trained, tests, *drives or ())

@@ -5,7 +5,7 @@
 
 Probability is colour, from light to dark along one perceptually uniform map, so that a print in
 grey says as much. A new world is drawn by one function here, and a line in answer();
-for films by one in film.py. Before this: sample.py.
+for films by one in film.py, and a line in DRAWN. Before this: sample.py.
 """
 
 import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
@@ -153,7 +153,7 @@ def answer(path, world, asked, answers, drawn=None, known=None, truth=None):
 
 def posterior(folder):
     """A test trajectory, part of it hidden: where agent and key may be, exactly and by a model."""
-    network, trained = checkpoint.load(folder), checkpoint.settings(folder)
+    network, trained = checkpoint.open_run(folder)
     source = worlds.source_of(trained)
     tests = worlds.evaluation_set(*source, "test")
     if not tests.world.startswith("doorkey"):

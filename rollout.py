@@ -11,8 +11,8 @@ mode says what else it sees:
     rc_all    the return still to be earned at every timestep so far, as returns="with_state" shows
     best      as rc, but it asks for the best return that it itself thinks possible
     plan      nothing: of K completions drawn as in bc, the one of the highest return is begun
-    goal      the state T - 1 steps on in a demonstration that began here, where the episode ends
-    waypoint  its states at four timesteps, as far
+    goal      the state after T - 1 steps of a demonstration that began here; then the episode ends
+    waypoint  its states at four timesteps, the last one among them
 
 Each mode can have _states at its end: past actions are then hidden.
 Before this: worlds.py, which has the environments. Read next: sample.py.
@@ -38,10 +38,10 @@ from data import GROUPS
 out_dir = "out/run"  # a folder that train.py made
 episodes = 100  # in each of the modes
 modes = "bc,bc_states"  # what is asked for: MODES, described above
-target_return = "x1.2"  # of rc, rc_all: "2,4", or "x0.8" times the nearest training start's
+target_return = "x1.2"  # of rc, rc_all: "2,4"; or "x0.8" of what the nearest training start earned
 quantile = 0.99  # mode best asks for the return that, so it thinks, is exceeded in 1 of 100 cases
 candidates = 16  # mode plan draws so many completions at each step, K
-sampled = True  # draw classes from the model's probabilities; False: always the most probable one
+sampled = True  # draw classes by their probabilities; False: the most probable (but plan draws)
 env = None  # a Gymnasium environment to play in, e.g. "Hopper-v5"; None: the data's own world
 device = "cpu"  # or "cuda"
 threads = 1  # CPU threads (0: torch's choice)
@@ -273,7 +273,8 @@ def begin(network, dataset, train, episodes, seed, mode, target="x1.2", env_id=N
     env_id: a Gymnasium environment to play in, by default the world that the data set names;
     render: it may be asked for pictures. demos: Trajectories, whose starts and states ahead the
     modes goal and waypoint take. sampled: draw classes from the model's probabilities; numbers are
-    always its means. Raises ValueError for a mode that the environment cannot play.
+    its means or medians. Mode plan draws in any case. Raises ValueError for a mode that the
+    environment cannot play.
     """
     check_mode(network, mode)
     states, action = ([f for f in network.factors if f.group == g] for g in ("STATE", "ACTION"))

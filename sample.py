@@ -41,7 +41,7 @@ import worlds
 # ---- settings ------------------------------------------------------------------------------------
 out_dir = "out/run"  # a folder that train.py made
 trajectory = 0  # known values come from this one of the split; negative: counted from its end
-split = "val"  # "val": trajectories held out in training; "test": fresh ones of another data seed
+split = "val"  # trajectories that chose the checkpoint; "test": that training saw nothing of
 start = 0  # timestep of the trajectory at which the window begins
 see = ""  # what is known, e.g. "state[0],state[9]", in the language above
 predict = ""  # what is wanted; empty: what the task predicts, or all that is not seen
@@ -143,7 +143,8 @@ def check(network, asked, order="forward", unit="factor"):
 def marginals(network, values, see):
     """Each entry by itself, given what is seen, from one forward pass.
 
-    Returns {factor: (B, T, classes) probabilities, or (B, T, k) means in raw units}.
+    Returns {factor: (B, T, classes) probabilities, or (B, T, k) means in raw units, perhaps with
+    "NAME/log_variance"}.
     """
     answers = evaluate.answer(network, values, see)
     for f in (f for f in network.predicted if f.kind == "categorical"):

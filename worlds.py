@@ -4,8 +4,8 @@
     python worlds.py --file=doorkey.npz                             # what a file holds
 
 A new world is one file that makes Trajectories, and one entry in WORLDS. To play in it there must
-be an environment as well: n episodes in lockstep, with the attributes and methods of GymEnv below.
-For goals, and for sample.py --world, it needs start_at() too, as DoorKey has it.
+be an environment as well: n episodes in lockstep, with the attributes and methods of DoorKey, and
+action_bounds where actions are numbers. Its start_at() is for goals, and for sample.py --world.
 Read next: evaluate.py, rollout.py. Before this: doorkey.py, maze2d.py, data.py.
 """
 
@@ -41,14 +41,14 @@ TEST_SEED = 1_000_000  # added to the data seed for test trajectories: so all ot
 
 
 class World(NamedTuple):
-    """What there is to know of a world. Only `make` is needed to train on it."""
+    """What there is to know of a world. The first four are needed to train on it."""
 
     make: Callable  # (n, seed) -> Trajectories, always as wide; seed: an int, or a list (--fresh)
     total: int  # trajectories made for training and validation together
     validation: int  # the last ones of them, which validate
     test: int  # trajectories of the test set, made with another seed
     names: tuple = ()  # of its factors, to notice a file that is not of this world
-    environment: Callable = None  # (n, seed) -> n episodes in lockstep, as GymEnv
+    environment: Callable = None  # (n, seed) -> n episodes in lockstep, as DoorKey
     tasks: tuple = ()  # that are evaluated beside the paper's eight
     # Exact answers. returns: whether returns are asked for as well.
     posterior: Callable = None  # (trajectories, see, returns) -> {factor: (N, L, classes)}
@@ -164,7 +164,7 @@ def evaluation_set(dataset, num_trajectories, data_seed, split):
 
 
 def load(dataset):
-    """Trajectories of a user's file. Raises ValueError if it is neither a file nor a world."""
+    """Trajectories of a user's file. Raises ValueError if it is none, or not of its world."""
     if not os.path.exists(dataset):
         names = ", ".join(WORLDS)
         raise ValueError(f"dataset {dataset!r} is neither a world ({names}) nor a file of them")
@@ -185,10 +185,12 @@ def source_of(settings):
 def fingerprint(dataset, *parts):
     """A number that tells the Trajectories of a file apart; None for those of a world.
 
-    Of very large data it is that of evenly spaced trajectories.
+    dataset "": a number in any case. Of very large data it is that of evenly spaced trajectories.
     """
-    found = None if dataset in WORLDS else 0
-    for part in parts if found is not None else ():
+    if dataset in WORLDS:
+        return None
+    found = 0
+    for part in parts:
         for array in (part.lengths, *part.values.values()):
             some = array[:: 1 + array.size // data.LARGE]
             found = zlib.crc32(np.ascontiguousarray(some), found)
