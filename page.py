@@ -93,7 +93,8 @@ def build(network, trained, tests, driver=None, maze=""):
 
 def check(network, folder, world, wanted):
     """Raise ValueError for a world or a model that the page cannot show."""
-    if world != wanted and not (wanted.endswith("-") and world.startswith(wanted)):
+    same = world == wanted or (wanted.endswith("-") and world.startswith(wanted))
+    if not same or world.endswith("-raw"):
         raise ValueError(f"{folder} is of the world {world!r}: that tab shows {wanted} only")
     for name, shown in SHOWN.items():
         if (found := getattr(network.config, name)) not in shown:

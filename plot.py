@@ -206,7 +206,8 @@ def draw_doorkey(path, values, see, sources, truth=None):
             shown, table = bool(see[name][0, t]), np.asarray(sources[who][name][0])
             nothing = shown or t >= len(table)  # what is seen has a mark instead
             table = np.zeros(table.shape[-1]) if nothing else table[t]
-            value = int((values if shown else truth)[name][0, t]) if shown or truth else None
+            entries = values if shown else truth if truth and happened(truth, name, t) else None
+            value = int(entries[name][0, t]) if entries else None
             draw = draw_action if name == "action" else draw_grid
             draw(ax, table, (x, y), value, SEEN if shown else TRUTH)
         ax.set(xlim=(-0.02, 1.09 * columns), ylim=(y + 1.02, -0.02), aspect="equal")  # y: down
@@ -229,6 +230,12 @@ def draw_doorkey(path, values, see, sources, truth=None):
     for t in range(T):
         draw_column(t, 1.09 * t)
     save(fig, path)
+
+
+def happened(truth, name, t):
+    """Whether a factor is known to have a value at t, and no short trajectory has ended before."""
+    known = truth.get(f"{name}/known")  # (1, steps)
+    return t < truth[name].shape[1] and (known is None or bool(known[0, t]))
 
 
 def draw_grid(ax, probability, corner=(0, 0), cell=None, mark=SEEN, scale=1):
@@ -277,6 +284,8 @@ def draw_maze2d(path, maze, asked, answers, drawn, known, truth):
         fan, title = answers["model"]["position"].numpy(), "the mean of each position"
     seen = asked.values["position"][0][asked.see["position"][0]].numpy()  # (m, 2)
     real = np.empty((0, 2)) if truth is None else truth["position"][0].numpy()
+    if truth and "position/known" in truth:  # not what stands after a short trajectory's end
+        real = real[truth["position/known"][0].numpy()]
     places = np.concatenate([fan.reshape(-1, 2), seen, real])
     if np.isnan(places).all() or not len(places):
         return print("no picture: no position is seen or filled in")

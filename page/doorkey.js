@@ -157,8 +157,9 @@ async function fillIn(who) {
   if (!shown.exact) return tell("What is seen cannot happen: there is nothing to draw.", true);
   const before = exact.likelihood(shown.values, shown.see);
   let log = 0;
+  const units = who === "exact" ? NAMES.map(name => [name]) : UNITS;  // its entries fit together
   for (let t = 0; t < T; t++) {
-    for (const unit of UNITS.filter(unit => unit[0] !== "return_to_go")) {
+    for (const unit of units.filter(unit => unit[0] !== "return_to_go")) {
       const hidden = unit.filter(name => !state.see[name][t]), answer = shown[who];
       if (!hidden.length) continue;
       for (const name of hidden) {
@@ -370,6 +371,7 @@ function listen() {
     const from = entry(event);
     paint = from && { from, seen: !state.see[from.dataset.name][from.dataset.t] };
   };
+  document.addEventListener("pointerup", () => paint = null);
   strip.onpointerover = event => {
     if (!paint || event.buttons !== 1 || !entry(event) || entry(event) === paint.from) return;
     put(paint.from, paint.seen);

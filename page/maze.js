@@ -199,6 +199,8 @@ function startMaze() {
   if (driver) return;
   driver = new Model(DATA.maze.model, find("driver-weights").textContent);
   walls = DATA.maze.walls;
+  const free = walls.flatMap((line, i) => line.flatMap((wall, j) => wall ? [] : [[i, j]]));
+  if (walls[ride.goal[0]]?.[ride.goal[1]] !== 0) ride.goal = free.at(-1);  // of another maze
   makeField();
   makeWindow();
   listenToMaze();

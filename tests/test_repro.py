@@ -19,6 +19,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+import checkpoint
 import cost
 import demonstrator
 import ensemble
@@ -479,6 +480,21 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path):
         {"row": "3", "seed": 1, "new": True}
     ]
     assert len(run.read_results(path)) == 30
+
+
+def test_a_line_says_what_its_best_checkpoint_loses_on_test_trajectories(line, tmp_path, run_warm):
+    line("random")
+    folder = tmp_path / "runs" / "s" / "random_s0"
+    last = checkpoint.read(str(folder / "ckpt.pt"))
+    last["weights"] = {name: 3 * x for name, x in last["weights"].items()}
+    checkpoint.save(str(folder / "ckpt.pt"), last)
+    assert run_warm("repro/measure.py", f"--out_dir={folder}", *TINY[-2:], cwd=ROOT).returncode == 0
+    measured = json.loads((folder / "measured.json").read_text())["results"]["best"]["losses"]
+    network, trained = checkpoint.open_run(str(folder))  # best.pt
+    tests = worlds.evaluation_set(*worlds.source_of(trained), "test")
+    asked = evaluate.questions(tests, ["past"], 24, 10, evaluate.seed)
+    expected = evaluate.losses(network, asked)["past"]["loss"]
+    assert measured["past"]["loss"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_mistake_ends_in_one_line(tmp_path, run_warm, refused):

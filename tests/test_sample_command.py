@@ -281,6 +281,20 @@ def test_walls_are_where_positions_say(runs):
     plot.plt.close(fig)
 
 
+def test_an_action_is_drawn_towards_where_it_goes():
+    fig, ax = plot.plt.subplots()
+    plot.draw_action(ax, [0.9, 0.1, 0, 0], action=0)  # to the right
+    (right, down, *_), (x, y) = ax.patches, ax.lines[0].get_xydata()[0]
+    assert right.get_xy()[:, 0].min() == 0.5 and down.get_xy()[:, 1].min() == 0.5 and x > y == 0.5
+    assert right.get_facecolor() == plot.PROBABILITY(0.9)
+    plot.plt.close(fig)
+
+
+def test_nothing_is_true_after_the_end_of_a_short_trajectory():
+    truth = {"action": torch.zeros(1, 3), "action/known": torch.tensor([[True, True, False]])}
+    assert [plot.happened(truth, "action", t) for t in range(4)] == [True, True, False, False]
+
+
 def test_a_grid_of_either_size_is_drawn_column_by_column():
     for size in (6, 16):
         fig, ax = plot.plt.subplots()

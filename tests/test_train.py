@@ -50,6 +50,21 @@ def trained(train):
     return train("trained", *FAMILIES["unimask"])
 
 
+def test_the_learning_rate_rises_and_then_falls_along_a_cosine():
+    run = bench.training({"max_iters": 30, "warmup_iters": 10, "learning_rate": 0.5})
+    rising, falling = np.arange(1, 11) / 11, 0.5 + 0.5 * np.cos(np.pi * np.arange(21) / 20)
+    expected = 0.5 * np.concatenate([rising, falling])
+    np.testing.assert_allclose([run.lr_at(it) for it in range(31)], expected, atol=1e-12)
+
+
+def test_with_factor_hiding_agent_and_key_are_hidden_apart():
+    for probability, apart in (0.0, False), (0.5, True):
+        run = bench.training({"factor_hiding": probability})
+        run.reseed(0)
+        see = masks.expand(run.get_batch(0)[1], run.factors)
+        assert (see["agent_pos"] != see["key_pos"]).any() == apart
+
+
 # ---- what a run leaves behind ----------------------------------------------------------------------
 
 

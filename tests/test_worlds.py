@@ -58,6 +58,10 @@ class Named(Countdown):
         return seen, float(action), self.left == 0, False, {}
 
 
+class Shifted(Named):
+    action_space = gymnasium.spaces.Discrete(2, start=1)
+
+
 class Tupled(Countdown):
     observation_space = gymnasium.spaces.Tuple([Countdown.observation_space] * 2)
 
@@ -66,6 +70,7 @@ gymnasium.register("Countdown-v0", Countdown, max_episode_steps=30)
 gymnasium.register("Endless-v0", Countdown)
 gymnasium.register("Long-v0", Long, max_episode_steps=30)
 gymnasium.register("Named-v0", Named, max_episode_steps=30)
+gymnasium.register("Shifted-v0", Shifted, max_episode_steps=30)
 gymnasium.register("Tuple-v0", Tupled, max_episode_steps=30)
 FACTORS = [
     Factor("observation", "STATE", "continuous", 2),
@@ -197,6 +202,14 @@ UNFIT = {
     "FrozenLake-v1": "categorical 16",
     "Tuple-v0": "Tuple",
 }
+
+
+def test_actions_that_are_not_counted_from_0_are_refused():
+    states = Factor("place", "STATE", "continuous", 2), Factor("room", "STATE", "categorical", 3)
+    factors = [*states, Factor("action", "ACTION", "categorical", 2), FACTORS[2]]
+    GymEnv("Named-v0", 2, 0, factors)
+    with pytest.raises(ValueError, match="start=1"):
+        GymEnv("Shifted-v0", 2, 0, factors)
 
 
 @pytest.mark.parametrize("env_id", UNFIT)
