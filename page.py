@@ -95,7 +95,7 @@ def check(network, folder, world, wanted):
     """Raise ValueError for a world or a model that the page cannot show."""
     same = world == wanted or (wanted.endswith("-") and world.startswith(wanted))
     if not same or world.endswith("-raw"):
-        raise ValueError(f"{folder} is of the world {world!r}: that tab shows {wanted} only")
+        raise ValueError(f"{folder} is of the world {world!r}, which that tab does not show")
     for name, shown in SHOWN.items():
         if (found := getattr(network.config, name)) not in shown:
             raise ValueError(f"{folder} has {name}={found!r}: the page shows {shown[0]!r} only")

@@ -7,9 +7,8 @@
 
 Every setting is a global below; a config file and --key=value flags override them. Each step draws
 a batch of windows (data.py) and of masks (masks.py), and takes the loss (model.py) where the masks
-say; what each entry counts there says traits.py. Into out_dir go ckpt.pt (to resume), best.pt (the
-best by `keep_best`), config.json and log.csv (a row for each evaluation). Read next: data.py,
-evaluate.py.
+say; traits.py knows what each entry counts. Into out_dir go ckpt.pt (to resume), best.pt (the best
+by `keep_best`), config.json and log.csv (a row for each evaluation). Read next: data.py, evaluate.py.
 """
 
 import configurator  # first of all: from here on Ctrl-C ends in one line, without a traceback
@@ -150,8 +149,7 @@ autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=products ==
 demonstrations, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
 train = data.Trajectories.load(dreams) if dreams else demonstrations
 # Dreams say what they were made of. Other data, or dreams of others, may be what validates.
-made_of = worlds.fingerprint("", demonstrations)
-if dreams and np.any(train.extras.get("dreamed", 0) != made_of):
+if dreams and np.any(train.extras.get("dreamed", 0) != worlds.fingerprint("", demonstrations)):
     same = f"dreams of these {len(demonstrations)} demonstrations of {dataset}"
     raise ValueError(f"{dreams} does not hold {same}: dream.py makes them")
 fingerprint = worlds.fingerprint(dreams or dataset, train, validation)

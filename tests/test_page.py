@@ -183,9 +183,8 @@ def test_a_model_of_another_kind_is_shown_as_well(running, tmp_path):
     assert set(found) == set(NAMES) and max(found.values()) < 1e-3, found
     running.click(entry("key_pos", 0))
     assert seen(running)["agent_pos"] == seen(running)["key_pos"] == [9]
-    running.run(
-        "setMask(each(() => row(false))), find('who').value = 'exact'"
-    )  # who draws them one by one
+    # the exact posterior draws agent and key one by one, which this model cannot
+    running.run("setMask(each(() => row(false))), find('who').value = 'exact'")
     for _ in range(3):
         running.click("#fill")
         running.wait("find('result').textContent")
