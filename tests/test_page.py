@@ -166,6 +166,15 @@ def test_what_is_impossible_is_so_on_the_page_and_a_contradiction_is_a_smallest_
             alone[name][0, t] = True
 
 
+def fill_three_times(browser):
+    """Samples, whose probabilities as they were drawn have to be the exact ones."""
+    for _ in range(3):
+        browser.click("#fill")
+        browser.wait("find('result').textContent")
+        drawn, exactly = re.findall(r"−?[\d.]+(?= )", text_of(browser, "#result"))
+        assert drawn == exactly
+
+
 @in_browser
 def test_a_model_of_another_kind_is_shown_as_well(running, tmp_path):
     """Norm after each layer, learned positions, returns predicted; and it never met half a state."""
@@ -185,11 +194,7 @@ def test_a_model_of_another_kind_is_shown_as_well(running, tmp_path):
     assert seen(running)["agent_pos"] == seen(running)["key_pos"] == [9]
     # the exact posterior draws agent and key one by one, which this model cannot
     running.run("setMask(each(() => row(false))), find('who').value = 'exact'")
-    for _ in range(3):
-        running.click("#fill")
-        running.wait("find('result').textContent")
-        drawn, exactly = re.findall(r"−?[\d.]+(?= )", text_of(running, "#result"))
-        assert drawn == exactly
+    fill_three_times(running)
     assert not running.errors
 
 
@@ -255,11 +260,7 @@ def test_a_reader_hides_changes_samples_asks_for_a_return_and_acts(browser):
 def test_a_sample_of_the_exact_posterior_has_the_probability_that_the_chain_rule_gives(browser):
     browser.click("#random")
     browser.run("find('who').value = 'exact'")
-    for _ in range(3):
-        browser.click("#fill")
-        browser.wait("find('result').textContent")
-        drawn, exactly = re.findall(r"−?[\d.]+(?= )", text_of(browser, "#result"))
-        assert drawn == exactly
+    fill_three_times(browser)
 
 
 @in_browser
