@@ -23,6 +23,7 @@ import bench
 import checkpoint
 import evaluate
 import masks
+import rollout
 import traits
 import worlds
 
@@ -55,6 +56,20 @@ def test_the_learning_rate_rises_and_then_falls_along_a_cosine():
     rising, falling = np.arange(1, 11) / 11, 0.5 + 0.5 * np.cos(np.pi * np.arange(21) / 20)
     expected = 0.5 * np.concatenate([rising, falling])
     np.testing.assert_allclose([run.lr_at(it) for it in range(31)], expected, atol=1e-12)
+
+
+def test_a_checkpoint_is_chosen_by_other_episodes_than_those_reported(monkeypatch):
+    seeds = []
+
+    def measure(network, world, train, n, seed, modes, demos):
+        seeds.append((n, seed))
+        return {mode: {"return": {"mean": 1.0}} for mode in modes}
+
+    run = bench.training({"eval_rollouts": 7, "keep_best": "return"})
+    monkeypatch.setattr(rollout, "measure", measure)
+    run.save = lambda *_: None
+    run.evaluate_and_save(0)
+    assert seeds == [(7, rollout.SELECTION_SEED)] and rollout.SELECTION_SEED != rollout.ROLLOUT_SEED
 
 
 def test_with_factor_hiding_agent_and_key_are_hidden_apart():
