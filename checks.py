@@ -108,7 +108,7 @@ def fit(network, trajectories, dataset):
 
 
 def asked(network, questions):
-    """Does each task ask for something that the model predicts? questions: of evaluate.py."""
+    """Does each task ask for what the model predicts, and is not shown? questions: of evaluate.py."""
     for task, (_, see, predict) in questions.items():
         see, predict = (masks.expand(mask, network.factors) for mask in (see, predict))
         shown = any((see[name] & predict[name]).any() for name in see)

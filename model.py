@@ -324,7 +324,7 @@ class Transformer(nn.Module):
             self.register_buffer("position", sinusoidal(places, config.n_embd), persistent=False)
         else:  # a learned row for each place in the window, or each timestep of an episode
             places = config.max_timestep if config.positions == "timestep" else places
-            gpt = config.embedding == "norm" and config.positions == "learned"  # starts as GPT-2
+            gpt = config.embedding == "norm" and config.positions == "learned"  # small, as GPT-2's
             self.position = nn.Parameter((0.02 if gpt else 1) * torch.randn(places, config.n_embd))
 
     def forward(self, values, see, at=None):

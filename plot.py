@@ -206,8 +206,8 @@ def draw_doorkey(path, values, see, sources, truth=None):
             shown, table = bool(see[name][0, t]), np.asarray(sources[who][name][0])
             nothing = shown or t >= len(table)  # what is seen has a mark instead
             table = np.zeros(table.shape[-1]) if nothing else table[t]
-            entries = values if shown else truth if truth and happened(truth, name, t) else None
-            value = int(entries[name][0, t]) if entries else None
+            known = shown or (truth and happened(truth, name, t))
+            value = int((values if shown else truth)[name][0, t]) if known else None
             draw = draw_action if name == "action" else draw_grid
             draw(ax, table, (x, y), value, SEEN if shown else TRUTH)
         ax.set(xlim=(-0.02, 1.09 * columns), ylim=(y + 1.02, -0.02), aspect="equal")  # y: down

@@ -120,9 +120,7 @@ def first_return():
         )
         seeds = tables.seeds_of(every)
         first = [line for line in first if line["seed"] in seeds]
-        first, every = (
-            tables.policy(lines, kind)["mean"] for lines, kind in ((first, "rc"), (every, "rc_all"))
-        )
+        first, every = tables.policy(first, "rc")["mean"], tables.policy(every, "rc_all")["mean"]
         texts.append(f"{name} {first:.2f} against {every:.2f}")
         more.append(first - every)
     verdict = "yes" if min(more) > 0.05 else "no" if max(more) < 0.05 else "in part"

@@ -84,8 +84,11 @@ def main():
     on_gpu = sum("gpu" in line.get("versions", {}) for line in lines)
     gpu = "GPU=1 " if on_gpu > len(lines) / 2 else ""
     seeds = " ".join(map(str, tables.seeds_of(tables.own(lines))))
-    looks = {"minigrid": "LOOKS=100 ", "maze2d": "LOOKS=20 CONTEXTS=10 "}[world]
-    which = f"{f'PAPER=1 {looks}' if paper else ''}{gpu}{'MAZE' if world == 'maze2d' else 'N'}={variant}"
+    which = f"{gpu}{'MAZE' if world == 'maze2d' else 'N'}={variant}"
+    if paper:  # without as many evaluations as they had its lines would be made anew
+        settings = [run.train_defaults() | line["settings"] for line in tables.own(lines)]
+        looks = max(x["max_iters"] // x["eval_interval"] for x in settings)
+        which = f"PAPER=1 LOOKS={looks} {which}"
     command = f'{which} SEEDS="{seeds}" JOBS={parallel} bash repro/{world}.sh'
     if variant == "ablation":
         files.save_text(f"{path}.md", tables.ablation_table(lines))
