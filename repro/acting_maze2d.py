@@ -2,6 +2,7 @@
 
     python repro/acting_maze2d.py                        # after maze2d.sh and one.sh: 30 minutes
     python repro/acting_maze2d.py --agents=dt_rc_T5      # only some; the others keep what they have
+    python repro/acting_maze2d.py --agents=              # none: the figure alone
 
 The return asked for is a multiple of that of the training episode with the nearest start, shown at
 the first timestep of the window or at every one. Past actions are hidden. A model that fills in
@@ -14,7 +15,6 @@ import json
 import os
 import shlex
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +36,7 @@ import run
 import worlds
 
 # ---- settings ------------------------------------------------------------------------------------
-agents = (  # rows of the study
+agents = (  # rows of the study; none: only draw
     "unimask_one_T5,unimask_one_T10,unimask_rc_T5,unimask_rc_T10,dt_rc_T5,dt_rc_T10"
 )
 study = "maze2d_medium"  # which results file says how they are trained
@@ -51,6 +51,11 @@ picture = "assets/act_maze2d.png"  # the figure
 # --------------------------------------------------------------------------------------------------
 
 SHOWN = {"first": "rc_states", "every": "rc_all_states"}  # at which timesteps the return shows
+NAMES = {  # of rows, without their context
+    "unimask_one": "one set of weights",
+    "unimask_rc": "return-conditioned alone",
+    "dt_rc": "Decision-GPT",
+}
 
 
 def obeyed(network, dataset, train):
@@ -105,22 +110,28 @@ def measure(agent):
 
 
 def draw(found, nearest):
-    """Asked against earned, a panel for each way to show the return."""
+    """Asked against earned, a panel for each way to show the return. found: {agent: measure()}."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", sharey=True)
     factors = [float(x) for x in asked.split(",")]
+    rows = list(dict.fromkeys(agent.rpartition("_T")[0] for agent in found))  # a colour each
     for ax, (shown, where) in zip(
         axes, (("first", "the first timestep"), ("every", "each timestep"))
     ):
         ax.plot(factors, [x * nearest for x in factors], color="0.8", linewidth=1, zorder=0)
-        for i, (agent, cells) in enumerate(found.items()):
-            style = {"marker": "os^vD<>*"[i % 8], "color": plt.get_cmap("viridis")(i / len(found))}
+        ax.text(0.55, 0.45 * nearest, "as asked", color="0.4", fontsize=9)
+        for agent, cells in found.items():
+            row, _, T = agent.rpartition("_T")
+            i = rows.index(row)
+            style = {"marker": "os^vD<>*"[i % 8], "color": plt.get_cmap("viridis")(i / len(rows))}
+            style["linestyle"] = "-" if T == "5" else "--"
             y = [cells["obeyed"][shown][x] for x in asked.split(",")]
-            ax.plot(factors, y, markersize=5, linewidth=1.3, label=agent.replace("_", " "), **style)
+            label = f"{NAMES.get(row, row)}, T={T}"
+            ax.plot(factors, y, markersize=5, linewidth=1.3, label=label, **style)
         ax.set_title(f"the return shows at {where}", fontsize=11)
         ax.set_xlabel("return asked for, times that of the nearest start")
         ax.grid(axis="y", linewidth=0.3)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("return earned")
+    axes[0].set_ylabel("return earned (m)")
     axes[1].legend(fontsize=9, frameon=False)
     with files.whole(picture) as unfinished:
         figure.savefig(unfinished, dpi=130, format="png")
@@ -129,21 +140,19 @@ def draw(found, nearest):
 
 def main():
     torch.set_num_threads(1)
-    began, path = time.time(), Path(result)
+    path = Path(result)
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"agents": {}}
     found = before["agents"]
     if found and before["episodes"] != episodes:
         raise ValueError(f"{result} is of {before['episodes']} episodes: take another --result")
-    for agent in agents.split(","):
+    for agent in agents.split(",") if agents else ():
         found[agent] = measure(agent)
         print(agent, found[agent], flush=True)
     dataset = study.replace("maze2d_", "maze2d-")
     train, _ = worlds.train_and_validation(dataset, 0, 0)
     env = worlds.environment(dataset, episodes, rollout.ROLLOUT_SEED)
     nearest = float(rollout.target_returns(env, train, 1.0).mean())
-    content = {"episodes": episodes}
-    content |= {"minutes": round((time.time() - began) / 60, 1), "nearest": nearest}
-    files.save_json(result, content | {"agents": found})
+    files.save_json(result, {"episodes": episodes, "nearest": nearest, "agents": found})
     draw(found, nearest)
 
 

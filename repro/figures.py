@@ -38,6 +38,7 @@ SIZES = ("50", "500", "1000", "10000", "unlimited")  # trajectories along the le
 NAMES = {task: f"{tables.TITLES[task]} alone" for task in masks.EIGHT} | {  # of rows
     "all": "all eight tasks",
     "random": "random masks",
+    "one": "more masks, one set of weights",
     "random+finetune": "random masks, finetuned",
     "ensemble": "the same, an ensemble",
     "nn_bc": "feed-forward net, BC",
@@ -151,14 +152,22 @@ def panels(found):
 def draw_heatmap(found, path, title):
     """The heatmap in three forms, one above the other. Each column has a scale of its own."""
     rows = [*found["rows"], "exact limit"]
+    names = [NAMES.get(row, row) + other_seeds(found, row) for row in rows]
     figure, axes = plt.subplots(3, 1, figsize=(9, 1.6 + 1.02 * len(rows)), layout="constrained")
     for ax, (name, values) in zip(axes, panels(found).items()):
         grid = [[values[row].get(task) for task in masks.EIGHT] for row in rows]
         draw_panel(ax, grid, [tables.TITLES[task] for task in masks.EIGHT])
-        ax.set_yticks(range(len(rows)), [NAMES.get(row, row) for row in rows], fontsize=9)
+        ax.set_yticks(range(len(rows)), names, fontsize=9)
         ax.set_title(name, fontsize=11, pad=8)
     figure.suptitle(f"{title}. Yellow is good.", fontsize=12)
     save(figure, path)
+
+
+def other_seeds(found, row):
+    """` (3 seeds)` where a row was not made with as many as the title says."""
+    seeds = max((cell["n"] for cell in found["rows"].get(row, {}).values()), default=0)
+    same = seeds in (0, len(found["seeds"])) or row == tables.ENSEMBLE
+    return "" if same else f" ({tables.count(range(seeds))})"
 
 
 def draw_panel(ax, grid, columns):

@@ -108,8 +108,8 @@ TITLES = {task: task.replace("_", " ") for task in masks.EIGHT} | {
     "backward_dynamics": "backward",
 }
 ENSEMBLE = "ensemble"  # no single model: it is never the best of a column
-HEATMAP = [*masks.EIGHT, "all", "random", "random+finetune", ENSEMBLE]
-HEATMAP += ["nn_bc", "nn_random", "dt_bc", "dt_rc"]
+HEATMAP = [*masks.EIGHT, "all", "random", "one", "random+finetune", ENSEMBLE]
+HEATMAP += ["nn_bc", "nn_random", "dt_bc", "dt_rc", "dream", "dream_large"]
 
 
 def heatmap(lines, parallel, command):

@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 import acting
+import acting_maze2d
 import claims
 import figures
 import masks
@@ -217,6 +218,11 @@ def test_the_ensemble_is_never_the_best_of_a_column(heatmap):
     assert gap["exact limit"]["past"] == 0.0 and ratio["exact limit"]["past"] == 1 / 1.5
 
 
+def test_the_heatmap_says_which_rows_have_other_seeds_than_its_title(heatmap):
+    rows = ("random", "random+finetune", "ensemble", "exact limit")
+    assert [figures.other_seeds(heatmap, row) for row in rows] == ["", " (1 seed)", "", ""]
+
+
 def test_heatmap_table_shows_what_is_missing_and_what_cannot_be(heatmap):
     first = tables.heatmap_table(heatmap, "500").split("Gap to")[0]
     line = {x.split("|")[1].strip(): [c.strip() for c in x.split("|")[2:-1]]
@@ -352,12 +358,12 @@ def test_the_tables_of_acting_in_the_text_are_those_of_the_results():
         pairs += [(agent["best"], agent["best_sampled"])] if "best" in agent else []
         assert pairs_of(row) == close(pairs)
     agents = json.loads((RESULTS / "act_maze2d.json").read_text())["agents"]
-    names = {"return-conditioned alone": "unimask_rc", "Decision-GPT": "dt_rc"}
+    names = {words: row for row, words in acting_maze2d.NAMES.items()}
     shown = rows_of(text, "**Does a return steer?**")
     assert len(shown) == len(agents)
     for name, row in shown.items():
         words, T = name.split(", T=")
-        agent = agents[f"{names.get(words, 'unimask_one')}_T{T}"]
+        agent = agents[f"{names[words]}_T{T}"]
         first, every = (agent["obeyed"][x] for x in ("first", "every"))
         assert pairs_of(row) == close(
             [(first[x], every[x]) for x in ("0", "0.4", "0.8", "1", "1.2")]
