@@ -422,7 +422,17 @@ def configure_optimizer(network, learning_rate, weight_decay):
     for name, p in network.named_parameters():
         (decayed if p.dim() >= 2 and not name.startswith("position") else rest).append(p)
     groups = [{"params": decayed}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    return AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+class AdamW(torch.optim.AdamW):
+    """As torch's, which loads all of torch.compile at its first step: 1.6 s off each start."""
+
+    step = torch.no_grad()(torch.optim.AdamW.step.__wrapped__)
+    zero_grad = torch.optim.AdamW.zero_grad.__wrapped__
+    add_param_group = torch.optim.AdamW.add_param_group.__wrapped__
+    state_dict = torch.optim.AdamW.state_dict.__wrapped__
+    load_state_dict = torch.optim.AdamW.load_state_dict.__wrapped__
 
 
 # --------------------------------------------------------------------------------------------------

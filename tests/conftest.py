@@ -97,10 +97,6 @@ def start_warm():
     import matplotlib.pyplot  # noqa: F401
 
     doorkey.table(6)
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    # the first step imports half of PyTorch's compiler
-    torch.optim.AdamW([parameter], fused=True).step()
 
     def start(script, *args, cwd, inside=None):
         line = [str(ROOT / script), *map(str, args)]

@@ -7,6 +7,7 @@ import signal
 import torch
 
 import bench
+import model
 import train_seeds
 
 MODEL = "--n_embd=32 --n_ff=32 --n_layer=1 --n_head=2".split()
@@ -86,7 +87,7 @@ def snapshot(*folders):
 
 def interrupt_at_step(number, how=signal.SIGINT):
     """In the process that calls it: Ctrl-C during the given step of training, counted from 1."""
-    step = torch.optim.AdamW.step
+    step = model.AdamW.step
 
     def counted(self, *args, **options):
         nonlocal number
@@ -95,7 +96,7 @@ def interrupt_at_step(number, how=signal.SIGINT):
             os.kill(os.getpid(), how)
         return step(self, *args, **options)
 
-    torch.optim.AdamW.step = counted
+    model.AdamW.step = counted
 
 
 def at_once(settings, seeds="0,1"):

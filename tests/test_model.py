@@ -2,10 +2,13 @@
 
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 import torch.nn as nn
+from conftest import ROOT
 from small import (
     CONFIGS,
     CONTEXT,
@@ -532,6 +535,34 @@ def test_weight_decay_shrinks_matrices_only(config, doorkey_data):
     for name, p in network.named_parameters():
         shrunk = before[name] * (0.95 if name in matrices else 1.0)
         torch.testing.assert_close(p.detach(), shrunk, msg=name)
+
+
+def test_the_optimiser_is_torch_s_to_the_bit_and_loads_no_compiler(doorkey_data, generator):
+    ours, theirs = (build({}, doorkey_data.factors) for _ in range(2))
+    optimizers = [model.configure_optimizer(ours, learning_rate=0.1, weight_decay=0.5)]
+    groups = [dict(group, params=[]) for group in optimizers[0].param_groups]
+    of_name = dict(zip(ours.parameters(), theirs.parameters()))
+    for group, own in zip(groups, optimizers[0].param_groups):
+        group["params"] = [of_name[p] for p in own["params"]]
+    optimizers.append(torch.optim.AdamW(groups, fused=True))
+    for _ in range(3):
+        for one, other in zip(ours.parameters(), theirs.parameters()):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.load_state_dict(optimizer.state_dict())
+            optimizer.zero_grad(set_to_none=True)
+    assert identical(ours.state_dict(), theirs.state_dict())
+    assert all(p.grad is None and p.requires_grad for p in ours.parameters())
+    code = (
+        "import sys, model, doorkey; network = model.build(model.ModelConfig(), doorkey.factors());"
+        " p = next(network.parameters()); p.grad = 0 * p.detach();"
+        " optimizer = model.configure_optimizer(network, 0.1, 0.1); optimizer.step();"
+        " optimizer.load_state_dict(optimizer.state_dict()); optimizer.zero_grad();"
+        " sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 # --------------------------------------------------------------------------------------------------
