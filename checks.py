@@ -48,10 +48,6 @@ def settings(config, world_size=1):
     for name in shares:  # refused if the context is too short for one of them
         see, predict = masks.draw(name, 100, s.context, torch.Generator(), returns=s.returns)
         returns_asked |= bool(predict[..., masks.RETURN].any())
-        weights = torch.tensor([s.state_weight, s.action_weight, s.return_weight])
-        if not (predict * weights).any():
-            least = "one of state_weight, action_weight and return_weight"
-            raise ValueError(f"the task {name!r} asks for nothing that has a weight: {least}")
         if s.model_type != "dt" and (see & predict).any():
             raise ValueError(f"returns={s.returns!r} shows what the task {name!r} asks for")
     if s.return_weight and not returns_asked and s.init_from == "scratch":
@@ -99,7 +95,9 @@ def fit(network, trajectories, dataset):
     if T > L:
         raise ValueError(f"context={T} does not fit: the longest trajectory has {L} timesteps")
     for f in network.factors if network.config.tanh_actions else ():
-        if f.group == "ACTION" and np.abs(trajectories.values[f.name]).max() > 1:
+        actions = trajectories.values[f.name][trajectories.valid(f.name)]
+        squashed = f.group == "ACTION" and f.kind == "continuous"
+        if squashed and np.abs(actions).max(initial=0) > 1:
             raise ValueError(f"tanh_actions=True, and {dataset} has an {f.name} beyond [-1, 1]")
     longest, most = trajectories.lengths.max(), network.config.max_timestep
     if network.config.positions == "timestep" and longest > most:
@@ -107,14 +105,41 @@ def fit(network, trajectories, dataset):
         raise ValueError(f"{counts}, and {dataset} has trajectories of {longest} timesteps")
 
 
-def asked(network, questions):
-    """Does each task ask for what the model predicts, and is not shown? questions: of evaluate.py."""
-    for task, (_, see, predict) in questions.items():
-        see, predict = (masks.expand(mask, network.factors) for mask in (see, predict))
-        shown = any((see[name] & predict[name]).any() for name in see)
+def trainable(network, train, task, weights):
+    """Does each task of a mixture ask for something to learn?
+
+    That is a factor that the model predicts, of which the training data know something, and which
+    counts in the loss. weights: {factor: number}, those of the loss.
+    """
+    learnt = [f.name for f in network.predicted if weights[f.name] and train.valid(f.name).any()]
+    for name in masks.parse(task):
+        _, predict = masks.draw(name, 100, network.config.context, torch.Generator())
+        predict = masks.expand(predict, network.factors)
+        if not any(predict[factor].any() for factor in learnt):
+            least = "one of state_weight, action_weight and return_weight"
+            text = f"the task {name!r} asks for nothing that the training data know"
+            raise ValueError(f"{text}, and that has a weight: {least}")
+
+
+def asked(network, questions, chosen=True):
+    """Those questions, of evaluate.questions(), in which a task asks for what the model predicts.
+
+    Is there nothing that the data know of it, a task that somebody has chosen is refused, and any
+    other is left out. So is one refused that shows what it asks for.
+    """
+    found, able = {}, ", ".join(f.name for f in network.predicted) or "nothing"
+    text = "asks for nothing that these data know and this model predicts"
+    for task, (values, see, predict) in questions.items():
+        see_each, wanted = (masks.expand(mask, network.factors) for mask in (see, predict))
+        shown = any((see_each[name] & wanted[name]).any() for name in wanted)
         if shown and network.config.model_type != "dt":
             raise ValueError(f"{task} asks for returns that the setting `returns` shows")
-        if not any(predict[f.name].any() for f in network.predicted):
-            able = ", ".join(f.name for f in network.predicted) or "nothing"
-            text = f"{task} asks for nothing that the data know and this model predicts"
-            raise ValueError(f"{text}: {able}")
+        if any(wanted[f.name].any() for f in network.predicted):
+            found[task] = values, see, predict
+        elif chosen:
+            raise ValueError(f"{task} {text}: {able}")
+        else:
+            print(f"{task} is left out: it {text}")
+    if not found:
+        raise ValueError(f"every task {text}: {able}")
+    return found

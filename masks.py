@@ -306,6 +306,10 @@ def draw(task, B, T, generator, balanced=False, returns="unchanged"):
     for name, rows in rows_of(task, B).items():
         batch, match = Batch(rows.stop - rows.start, T, generator, balanced), SPAN.fullmatch(name)
         pairs.append(span(batch, int(match[1]), int(match[2])) if match else TASKS[name](batch))
+        for mask in pairs[-1]:
+            if mask.dtype != torch.bool or mask.shape != (batch.B, T, 3):
+                text = f"the task {name!r} makes masks of {mask.dtype} {tuple(mask.shape)}"
+                raise ValueError(f"{text}, not torch.bool {(batch.B, T, 3)}")
     see, predict = (torch.cat(masks) for masks in zip(*pairs))
     configurator.check({"returns": returns}, {"returns": RETURN_MODES})
     if returns != "unchanged":

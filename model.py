@@ -396,8 +396,8 @@ class FeedForwardNet(nn.Module):
 
 def build(config, factors):
     """A model with fresh weights from torch's default generator. config: ModelConfig."""
-    kind = FeedForwardNet if config.model_type == "nn" else Transformer
-    return kind(config, factors)
+    kinds = {"unimask": Transformer, "dt": Transformer, "nn": FeedForwardNet}
+    return kinds[config.model_type](config, factors)
 
 
 def predicted(factors, config):
@@ -417,7 +417,10 @@ def num_params(network):
 
 
 def configure_optimizer(network, learning_rate, weight_decay):
-    """AdamW, with weight decay on matrices only: not on biases, norms and position tables."""
+    """AdamW, with weight decay on matrices only: not on biases, norms and position tables.
+
+    train_seeds.py takes its steps of AdamW by itself.
+    """
     decayed, rest = [], []
     for name, p in network.named_parameters():
         (decayed if p.dim() >= 2 and not name.startswith("position") else rest).append(p)
@@ -520,7 +523,8 @@ def distribution(f, outputs, temperature=1.0):
     """The answer to a factor, as a torch.distributions object; None where there is only a mean.
 
     outputs: {factor: (..., classes or k), perhaps "NAME/log_variance"}. temperature: divides the
-    logits, or a Gaussian's log-density.
+    logits, or a Gaussian's log-density. Who draws from it (rollout.py, sample.py) takes the
+    `probs` of classes; of numbers the quantiles `base_dist.icdf`, and the entropy.
     """
     y, log_variance = outputs[f.name].double(), outputs.get(f"{f.name}/log_variance")
     if f.kind == "categorical":

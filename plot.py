@@ -29,6 +29,7 @@ from PIL import Image
 
 import bayes
 import checkpoint
+import data
 import doorkey
 import evaluate
 import files
@@ -156,13 +157,15 @@ def posterior(folder):
     network, trained = checkpoint.open_run(folder)
     source = worlds.source_of(trained)
     tests = worlds.evaluation_set(*source, "test")
-    if not tests.world.startswith("doorkey"):
-        raise ValueError(f"{source[0]} has no exact posterior: only DoorKey has")
+    if not tests.world.startswith("doorkey") or tests.valid().shape[1] != doorkey.LENGTH:
+        raise ValueError(f"{source[0]} has no exact posterior: only DoorKey has, of ten timesteps")
     configurator.check(globals(), {"trajectory": (0, len(tests))})
     one = tests[[trajectory]]
     traits.check(network.config.model_type, task, doorkey.LENGTH)
+    first = torch.zeros(1, dtype=torch.long)
+    window = data.Windows(one, doorkey.LENGTH).at(first, first)  # {factor: (1, T)}
     see, _ = masks.draw(task, 1, doorkey.LENGTH, torch.Generator())
-    window = one.tensors() | {"timestep": torch.arange(doorkey.LENGTH)[None]}
+    see = masks.known_only(see, window, one.factors)
     exact, outputs = bayes.posterior(one, see), evaluate.answer(network, window, see)
     if any(f.group == "STATE" for f in network.predicted):
         del exact["action"]  # states only; of Decision-GPT there are but actions

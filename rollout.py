@@ -72,7 +72,7 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
         the world's states replace seen ones.
     horizon: steps to play; None: the environment's.
     Returns {factor: (n, horizon) or (n, horizon, k)}, what happened, and float64 rewards
-    (n, horizon), zeros where an episode was over.
+    (n, horizon). An episode that is over stays in its last state, and earns nothing.
     Raises ValueError for a mode that lacks a condition, a generator, or a model that can do it.
     """
     n, T, factors = env.n, network.config.context, network.factors
@@ -84,11 +84,12 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
     if (asking == "plan" and not generator) or (asking in AHEAD and not condition):
         raise ValueError(f"mode {mode}: plans need a generator, and {AHEAD} need a condition")
     values, known = blank(factors, n, horizon + T, condition)
-    rewards = np.zeros((n, horizon))
+    rewards, over = np.zeros((n, horizon)), np.zeros(n, dtype=bool)
     for t in range(horizon):
         first = max(0, t - T + 1)  # where the window begins
-        for name, observed in env.observe().items():
-            values[name][:, t], known[name][:, t] = torch.as_tensor(observed), True
+        over = observe(env, values, known, t, over)
+        if over.all():
+            break
         if asking.startswith("rc"):
             to_go = env.encode_return(targets - rewards[:, :t].sum(axis=1), t)
             values[return_to_go.name][:, t] = torch.as_tensor(to_go)
@@ -115,10 +116,22 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
                 chosen = chosen.clamp(*env.action_bounds)  # what is remembered is what is done
             values[action.name][:, t] = chosen
             known[action.name][:, t] = not mode.endswith("_states")
-        rewards[:, t] = env.step(values[action.name][:, t].numpy())
-        if np.all(env.over):
-            break
+        rewards[:, t] = np.where(over, 0.0, env.step(values[action.name][:, t].numpy()))
     return {name: x[:, :horizon] for name, x in values.items()}, rewards
+
+
+def observe(env, values, known, t, over):
+    """Note down what the world shows at timestep t. Returns which episodes are over by then, (n,).
+
+    over: (n,) those that were before: they stay where they ended, whatever the world shows.
+    """
+    ended = np.full(env.n, env.over)
+    for name, observed in env.observe().items():
+        values[name][:, t], known[name][:, t] = torch.as_tensor(observed), True
+        values[name][over, t] = values[name][over, t - 1]
+        if ended.all():  # nobody will be asked any more
+            values[name][:, t:] = values[name][:, t : t + 1]
+    return ended
 
 
 def plan(network, window, see, now, candidates, generator):

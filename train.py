@@ -173,6 +173,7 @@ network.to(device).train()
 factors = network.factors
 of_group = {"STATE": state_weight, "ACTION": action_weight, "RETURN": return_weight}
 weights = {f.name: of_group[f.group] for f in factors}
+checks.trainable(network, train, task, weights)
 optimizer = model.configure_optimizer(network, learning_rate, weight_decay)
 evaluated = copy.deepcopy(network) if ema else network  # whose losses are measured and kept
 forward = torch.compile(network) if compile else network
@@ -186,14 +187,13 @@ if init_from == "resume":
 # What is asked at each evaluation, and which of it chooses the best checkpoint.
 extra = worlds.tasks_of(validation.world)  # of a maze: control from states alone
 tasks = traits.chosen(eval_tasks, model_type, context, network.predicted, extra, task)
+questions = evaluate.questions(validation, tasks, eval_sequences, context, returns=returns)
+questions = checks.asked(network, questions, chosen=bool(eval_tasks))
+tasks = list(questions)
 choosing = traits.chosen(best_tasks, model_type, context) if best_tasks else []
 choosing = choosing or [name for name in masks.parse(task) if name in tasks] or tasks
 if not set(choosing) <= set(tasks):
     raise ValueError(f"best_tasks={best_tasks!r} are not all among the evaluated {tasks}")
-questions = evaluate.questions(validation, tasks, eval_sequences, context, returns=returns)
-of_training = evaluate.questions(validation, masks.parse(task), 100, context, returns=returns)
-for some in questions, of_training:  # do they ask for something that the model predicts?
-    checks.asked(network, some)
 limits = evaluate.limits(validation, questions, model_type)
 turns = list(masks.parse(task)) if by_turns else [task]  # what step after step is trained on
 

@@ -35,7 +35,6 @@ seeds = "0,1,2,3,4,5"  # one run each
 
 # In what runs may differ, all else is shared.
 OWN = ("seed", "out_dir", "init_from", "dataset", "dreams", "data_seed", "num_trajectories")
-BETAS, EPS = (0.9, 0.999), 1e-8  # AdamW's, as torch has them
 TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
 
 
@@ -66,6 +65,9 @@ class Together:
                 layer.by_bytes = False  # which vmap cannot do
         named = {p: name for name, p in first.network.named_parameters()}
         groups = first.optimizer.param_groups
+        if type(first.optimizer) is not model.AdamW:
+            raise ValueError("several seeds at once are trained by AdamW alone: see update()")
+        self.betas, self.eps = groups[0]["betas"], groups[0]["eps"]
         self.names = [[named[p] for p in group["params"]] for group in groups]
         self.shapes = {name: p.shape for p, name in named.items()}
         self.decay = [group["weight_decay"] for group in groups]
@@ -150,7 +152,7 @@ class Together:
 
         torch's own AdamW would do, but on two tensors it keeps a few percent of a GPU at work.
         """
-        clip, (beta1, beta2), eps = self.runs[0].grad_clip, BETAS, EPS
+        clip, (beta1, beta2), eps = self.runs[0].grad_clip, self.betas, self.eps
         self.taken += 1
         if clip:
             norm = sum(x.square().sum(dim=1, keepdim=True) for x in gradients).sqrt()  # (S, 1)

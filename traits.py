@@ -65,7 +65,10 @@ def check(model_type, task, T=10):
     """Raise ValueError unless the type of model can do the task."""
     if not can(model_type, task, T):
         able = ", ".join(name for name in masks.TASKS if can(model_type, name))
-        raise ValueError(f"the model {model_type!r} cannot do the task {task!r}; it can do {able}")
+        ahead = "asks for more than actions, or looks ahead"
+        why = ahead if model_type == "dt" else "shows what it asks for"
+        text = f"the model {model_type!r} cannot do the task {task!r}, which {why}"
+        raise ValueError(f"{text}; it can do {able}")
 
 
 def chosen(text, model_type, context=10, predicted=None, extra=(), trained=""):

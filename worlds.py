@@ -47,8 +47,9 @@ class World(NamedTuple):
     total: int  # trajectories made for training and validation together
     validation: int  # the last ones of them, which validate
     test: int  # trajectories of the test set, made with another seed
-    names: tuple = ()  # of its factors, to notice a file that is not of this world
-    environment: Callable = None  # (n, seed) -> n episodes in lockstep, as DoorKey
+    sizes: dict = {}  # of its factors, by name, to notice a file that is not of this world
+    # (n, seed) -> n episodes in lockstep, as DoorKey; `over`: which have ended, a bool or (n,)
+    environment: Callable = None
     tasks: tuple = ()  # that are evaluated beside the paper's eight
     # Exact answers. returns: whether returns are asked for as well.
     posterior: Callable = None  # (trajectories, see, returns) -> {factor: (N, L, classes)}
@@ -61,7 +62,7 @@ def doorkey_world(size):
     environment = functools.partial(doorkey.DoorKey, size=size)
     valid = functools.partial(doorkey.valid_transitions, size=size)
     counts = {"total": 2000, "validation": 1000, "test": 1000}
-    counts["names"] = tuple(factor.name for factor in doorkey.factors(size))
+    counts["sizes"] = {factor.name: factor.size for factor in doorkey.factors(size)}
     exact = {"posterior": bayes.posterior, "surprisal": bayes.surprisal}
     return World(make, **counts, environment=environment, valid=valid, **exact)
 
@@ -71,7 +72,7 @@ def maze_world(maze, raw=False):
     environment = lambda n, seed: maze2d.Maze2D(maze, n, seed, torch.get_num_threads())
     tasks = "behavior_cloning_states", "reward_conditioned_states"
     counts = {"total": 1000, "validation": 30, "test": 100}
-    counts["names"] = "position", "goal", "action", "return_to_go"
+    counts["sizes"] = dict.fromkeys(("position", "goal", "action", "return_to_go"), 2)
     return World(make, **counts, environment=environment, tasks=tasks)
 
 
@@ -170,10 +171,11 @@ def load(dataset):
         raise ValueError(f"dataset {dataset!r} is neither a world ({names}) nor a file of them")
     found = data.Trajectories.load(dataset)
     world = WORLDS.get(found.world)
-    names = tuple(factor.name for factor in found.factors)
-    if world and world.names and names != world.names:
+    sizes = {factor.name: factor.size for factor in found.factors}
+    if world and world.sizes and list(sizes.items()) != list(world.sizes.items()):
         text = f"{dataset} says that it is of the world {found.world!r}, which has the factors"
-        raise ValueError(f"{text} {', '.join(world.names)}, and not {', '.join(names)}")
+        theirs, ours = (", ".join(f"{k} ({n})" for k, n in x.items()) for x in (world.sizes, sizes))
+        raise ValueError(f"{text} {theirs}, and not {ours}")
     return found
 
 
@@ -302,7 +304,8 @@ class GymEnv:
 
     def _check_return(self):
         """Raise ValueError if the data's return is of another kind than importing.py makes."""
-        if ("RETURN", "continuous", 2) not in [(f.group, f.kind, f.size) for f in self.factors]:
+        returns = [(f.name, f.kind, f.size) for f in self.factors if f.group == "RETURN"]
+        if returns[:1] != [("return_to_go", "continuous", 2)]:  # the first is that which is asked
             modes = "play modes bc and bc_states"
             raise ValueError(f"the model knows no return_to_go as importing.py makes it: {modes}")
 

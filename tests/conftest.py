@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "repro")]
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 import doorkey
 import worlds  # noqa: F401, for start_warm()
@@ -108,6 +110,8 @@ def start_warm():
             os.chdir(cwd)
             signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
             signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored by nohup
+            # its own: one shared with a fork that was killed may be held for ever
+            tqdm.set_lock(threading.RLock())
             if inside:
                 inside()
             os._exit(as_main(line))

@@ -12,6 +12,7 @@ import torch
 import checks
 import data
 import doorkey
+import evaluate
 import model
 import worlds
 from data import Factor, Trajectories
@@ -356,6 +357,55 @@ def test_a_context_that_does_not_fit_is_refused(doorkey_data):
     checks.fit(of(10), doorkey_data, "doorkey")
     with pytest.raises(ValueError, match="context=11.*10"):
         checks.fit(of(11), doorkey_data, "doorkey")
+
+
+def unknown(trajectories, name, rows=slice(None)):
+    """The same trajectories, of which some rows know nothing of a factor."""
+    known = np.ones(trajectories.valid().shape, dtype=bool)
+    known[rows] = False
+    return replace(trajectories, values=trajectories.values | {f"{name}/known": known})
+
+
+def test_a_task_of_which_the_training_data_know_nothing_is_refused(doorkey_data):
+    network = model.build(model.ModelConfig(), doorkey_data.factors)
+    weights = {f.name: 1.0 for f in doorkey_data.factors}
+    checks.trainable(
+        network, unknown(doorkey_data, "action", [0]), "past+behavior_cloning", weights
+    )
+    film = unknown(doorkey_data, "action")
+    checks.trainable(network, film, "past", weights)
+    for train, of in (film, weights), (doorkey_data, weights | {"action": 0.0}):
+        with pytest.raises(ValueError, match="'behavior_cloning' asks for nothing that the train"):
+            checks.trainable(network, train, "past+behavior_cloning", of)
+
+
+def test_what_nobody_chose_and_the_data_do_not_know_is_left_out(doorkey_data, capsys):
+    network = model.build(model.ModelConfig(), doorkey_data.factors)
+    film = unknown(doorkey_data, "action")
+    ask = lambda *tasks: evaluate.questions(film, tasks, 50, 10)
+    found = checks.asked(network, ask("past", "behavior_cloning"), chosen=False)
+    assert list(found) == ["past"] and "behavior_cloning is left out" in capsys.readouterr().out
+    for tasks, chosen in (("past", "behavior_cloning"), True), (("behavior_cloning",), False):
+        with pytest.raises(ValueError, match="nothing that these data know"):
+            checks.asked(network, ask(*tasks), chosen)
+
+
+def test_actions_are_squashed_where_all_that_count_are_within_1(doorkey_data, toy_data):
+    of = lambda data: model.build(model.ModelConfig(tanh_actions=True), data.factors)
+    checks.fit(of(doorkey_data), doorkey_data, "doorkey")  # of classes there is nothing to squash
+    action = toy_data.values["action"].copy()
+    action[~toy_data.valid()] = 7.0  # padding
+    padded = replace(toy_data, values=toy_data.values | {"action": action})
+    checks.fit(of(toy_data), padded, "toy.npz")
+    action[0, 0] = 7.0
+    with pytest.raises(ValueError, match="toy.npz has an action beyond"):
+        checks.fit(of(toy_data), padded, "toy.npz")
+
+
+def test_a_file_of_another_size_of_its_world_is_refused(tmp_path):
+    replace(doorkey.make_dataset(4, seed=0, size=16), world="doorkey").save(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=r"agent_pos \(16\).* not agent_pos \(196\)"):
+        worlds.load(str(tmp_path / "a.npz"))
 
 
 def test_an_episode_shorter_than_the_context_is_one_window_with_padding():

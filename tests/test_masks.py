@@ -627,3 +627,18 @@ def test_masks_are_as_they_were_where_all_is_known(toy_data, generator):
     batch = data.Windows(toy_data, 5).draw(9, generator)
     mask, _ = masks.draw("random", 9, 5, generator)
     assert masks.known_only(mask, batch, toy_data.factors) is mask
+
+
+def test_a_new_task_that_is_wrong_is_named(monkeypatch):
+    shown = lambda batch: (batch.masks(True, False), batch.masks(True, False))
+    flat = lambda batch: (batch.masks(True, False)[..., 0], batch.masks(False, True))
+    monkeypatch.setitem(masks.TASKS, "overlap", shown)
+    with pytest.raises(ValueError, match="'overlap', which shows what it asks for"):
+        traits.check("unimask", "overlap")
+    with pytest.raises(ValueError, match="'past', which asks for more than actions, or looks"):
+        traits.check("dt", "past")
+    monkeypatch.setitem(masks.TASKS, "flat", flat)
+    with pytest.raises(
+        ValueError, match=r"'flat' makes masks of torch.bool \(5, 4\), not .*5, 4, 3"
+    ):
+        masks.draw("flat", 5, 4, torch.Generator())

@@ -262,6 +262,18 @@ def test_what_the_data_do_not_know_is_said_not_to_be_seen(runs, command):
     assert "not seen" not in command(*line, "--see=agent_pos[0]", "--given=move[1]=2")
 
 
+def test_a_posterior_shows_nothing_that_the_data_do_not_know(command, tmp_path):
+    demos, known = doorkey.make_dataset(40, seed=3), np.ones((40, 10), dtype=bool)
+    known[:, 1::2] = False
+    there = np.where(known, demos.values["agent_pos"], 0)  # which is impossible as it stands
+    values = demos.values | {"agent_pos": there, "agent_pos/known": known}
+    demos = replace(demos, values=values)
+    demos.save(tmp_path / "a.npz")
+    folder = save_run(tmp_path / "run", tmp_path / "a.npz", demos, context=10)
+    flags = "--figure=posterior", f"--out_dir={folder}", "--trajectory=1"
+    assert "wrote" in command(*flags, script="plot.py")
+
+
 def test_only_doorkey_has_a_posterior(runs, command):
     with pytest.raises(ValueError, match="only DoorKey has"):
         command("--figure=posterior", f"--out_dir={runs['own']}", script="plot.py")

@@ -8,6 +8,8 @@ import torch
 from runs import LEFT, TINY, at_once, files, furthest, good, interrupt_at_step, read_log, saved
 
 import bench
+import model
+import train_seeds
 
 SETTINGS = {  # of what a step does: each in some way
     "random masks": ["--task=random"],
@@ -49,6 +51,37 @@ def test_several_seeds_at_once_end_with_the_weights_of_single_runs(
             for column, text in other.items():
                 if text:
                     assert float(one[column]) == pytest.approx(float(text), abs=1e-3), column
+
+
+def test_several_seeds_at_once_take_the_steps_of_the_optimiser_of_one(
+    toy_data, tmp_path, monkeypatch
+):
+    toy_data.save(tmp_path / "toy.npz")
+    ours, monkey = model.configure_optimizer, monkeypatch.setattr
+    settings = {"dataset": str(tmp_path / "toy.npz"), "num_trajectories": 10, "n_embd": 16}
+    settings |= {"n_head": 2, "n_layer": 1, "out_dir": str(tmp_path / "run_{seed}")}
+
+    def other(*args):
+        optimizer = ours(*args)
+        for group in optimizer.param_groups:
+            group["betas"], group["eps"] = (0.5, 0.7), 1e-3
+        return optimizer
+
+    monkey(model, "configure_optimizer", other)
+    together = at_once(settings)
+    alone = train_seeds.set_up(
+        bench.flags(settings | {"dropout": 0.0, "out_dir": f"{tmp_path}/one"})
+    )
+    alone.optimizer.zero_grad()
+    for it in range(3):
+        together.step(it)
+        alone.train_step(it)
+    weights = together.split([x[0] for x in together.state["weights"]])
+    for name, p in alone.network.named_parameters():
+        torch.testing.assert_close(weights[name], p.detach(), rtol=0, atol=1e-5)
+    monkey(model, "configure_optimizer", lambda network, *_: torch.optim.SGD(network.parameters()))
+    with pytest.raises(ValueError, match="AdamW alone"):
+        at_once(settings)
 
 
 def test_seeds_differ_and_a_folder_is_named_after_its_seed(run_warm, tmp_path):

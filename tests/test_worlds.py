@@ -98,8 +98,11 @@ def test_an_episode_that_is_over_earns_nothing():
     env, policy = GymEnv("Countdown-v0", 20, 3, FACTORS), Constant(1.0)
     starts = env.observe()["observation"][:, 0].astype(int)
     assert len(set(starts)) > 3
-    _, rewards = rollout.play(policy, env)
+    values, rewards = rollout.play(policy, env)
     assert len(policy.shown) == starts.max()  # when all are over, nobody is asked any more
+    # and it stays in its last state, 0, though the environment begins another episode
+    left = (starts[:, None] - np.arange(30)).clip(min=0)
+    np.testing.assert_array_equal(values["observation"][..., 0], left)
     np.testing.assert_array_equal(rewards, np.arange(30) < starts[:, None])
     np.testing.assert_array_equal(env.report()["length"], starts)
 
@@ -173,6 +176,15 @@ def test_dictionaries_and_classes_are_played_by_their_names(rooms):
     factors[1] = Factor("room", "STATE", "categorical", 4)
     with pytest.raises(ValueError, match="categorical 4"):
         GymEnv("Named-v0", 2, 3, factors)
+
+
+def test_a_return_that_importing_did_not_make_cannot_be_asked_for():
+    cost, other = (Factor(name, "RETURN", "continuous", 2) for name in ("cost", "rtg"))
+    for returns in ([other], [cost, FACTORS[2]]):
+        factors = [*FACTORS[:2], *returns]
+        env = GymEnv("Countdown-v0", 2, 3, factors)
+        with pytest.raises(ValueError, match="knows no return_to_go as importing.py makes it"):
+            rollout.play(Constant(1.0, factors), env, "rc", targets=np.ones(2))
 
 
 def test_a_model_without_returns_cannot_be_given_a_target():
