@@ -124,8 +124,8 @@ def trainable(network, train, task, weights):
 def asked(network, questions, chosen=True):
     """Those questions, of evaluate.questions(), in which a task asks for what the model predicts.
 
-    Is there nothing that the data know of it, a task that somebody has chosen is refused, and any
-    other is left out. So is one refused that shows what it asks for.
+    If the data know nothing of it, a task that somebody has chosen is refused, and any other is left
+    out. What shows its own answer is refused, too.
     """
     found, able = {}, ", ".join(f.name for f in network.predicted) or "nothing"
     text = "asks for nothing that these data know and this model predicts"
