@@ -116,12 +116,11 @@ def trainable(network, train, task, weights):
         _, predict = masks.draw(name, 100, network.config.context, torch.Generator())
         predict = masks.expand(predict, network.factors)
         if not any(predict[factor].any() for factor in learnt):
-            least = "one of state_weight, action_weight and return_weight"
-            text = f"the task {name!r} asks for nothing that the training data know"
-            raise ValueError(f"{text}, and that has a weight: {least}")
+            text = f"the task {name!r} asks for nothing that the training data know and that has a"
+            raise ValueError(f"{text} weight (state_weight, action_weight, return_weight)")
 
 
-def asked(network, questions, chosen=True):
+def answerable(network, questions, chosen=True):
     """Those questions, of evaluate.questions(), in which a task asks for what the model predicts.
 
     If the data know nothing of it, a task that somebody has chosen is refused, and any other is left
@@ -129,13 +128,13 @@ def asked(network, questions, chosen=True):
     """
     found, able = {}, ", ".join(f.name for f in network.predicted) or "nothing"
     text = "asks for nothing that these data know and this model predicts"
-    for task, (values, see, predict) in questions.items():
-        see_each, wanted = (masks.expand(mask, network.factors) for mask in (see, predict))
-        shown = any((see_each[name] & wanted[name]).any() for name in wanted)
+    for task, question in questions.items():
+        see, predict = (masks.expand(mask, network.factors) for mask in question[1:])
+        shown = any((see[name] & predict[name]).any() for name in see)
         if shown and network.config.model_type != "dt":
             raise ValueError(f"{task} asks for returns that the setting `returns` shows")
-        if any(wanted[f.name].any() for f in network.predicted):
-            found[task] = values, see, predict
+        if any(predict[f.name].any() for f in network.predicted):
+            found[task] = question
         elif chosen:
             raise ValueError(f"{task} {text}: {able}")
         else:

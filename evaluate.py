@@ -204,7 +204,7 @@ def main():
     names = traits.chosen(tasks, kind, context, network.predicted, extra, task)
     returns = trained.get("returns", "unchanged")
     asked = questions(trajectories, names, sequences, context, seed, returns)
-    asked = checks.asked(network, asked, chosen=bool(tasks))
+    asked = checks.answerable(network, asked, chosen=bool(tasks))
     results = losses(network, asked, limits(trajectories, asked, kind))
     for task, row in results.items():
         if not math.isfinite(row["loss"]):

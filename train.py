@@ -188,7 +188,7 @@ if init_from == "resume":
 extra = worlds.tasks_of(validation.world)  # of a maze: control from states alone
 tasks = traits.chosen(eval_tasks, model_type, context, network.predicted, extra, task)
 questions = evaluate.questions(validation, tasks, eval_sequences, context, returns=returns)
-questions = checks.asked(network, questions, chosen=bool(eval_tasks))
+questions = checks.answerable(network, questions, chosen=bool(eval_tasks))
 tasks = list(questions)
 choosing = traits.chosen(best_tasks, model_type, context) if best_tasks else []
 choosing = choosing or [name for name in masks.parse(task) if name in tasks] or tasks

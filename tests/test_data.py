@@ -383,11 +383,11 @@ def test_what_nobody_chose_and_the_data_do_not_know_is_left_out(doorkey_data, ca
     network = model.build(model.ModelConfig(), doorkey_data.factors)
     film = unknown(doorkey_data, "action")
     ask = lambda *tasks: evaluate.questions(film, tasks, 50, 10)
-    found = checks.asked(network, ask("past", "behavior_cloning"), chosen=False)
+    found = checks.answerable(network, ask("past", "behavior_cloning"), chosen=False)
     assert list(found) == ["past"] and "behavior_cloning is left out" in capsys.readouterr().out
     for tasks, chosen in (("past", "behavior_cloning"), True), (("behavior_cloning",), False):
         with pytest.raises(ValueError, match="nothing that these data know"):
-            checks.asked(network, ask(*tasks), chosen)
+            checks.answerable(network, ask(*tasks), chosen)
 
 
 def test_actions_are_squashed_where_all_that_count_are_within_1(doorkey_data, toy_data):
