@@ -16,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -x .venv/bin/python ]; then PATH="$PWD/.venv/bin:$PATH"; fi
 export OMP_NUM_THREADS=1
 JOBS=${JOBS:-2} ROWS=${ROWS:-} EVERY=
-case $JOBS in # xargs would take 0 for as many as there are lines
+case $JOBS in
   *[!0-9]* | 0*) echo "JOBS=$JOBS is not a whole number of at least 1" >&2; exit 1 ;;
 esac
 RESULTS=repro/results RUNS=out/runs ASSETS=assets TINY=
@@ -64,7 +64,7 @@ run_all() {
   fi
   for lines in "$first" "$second"; do # a line that fails does not stop the others
     if [ -n "$lines" ]; then
-      printf '%s' "$lines" | tr '\n' '\0' | xargs -0 -n 1 -P "$JOBS" sh -c || failed=1
+      printf '%s' "$lines" | python repro/lines.py --jobs="$JOBS" || failed=1
     fi
   done
   first= second=

@@ -6,7 +6,7 @@
 #   MAZE=umaze SEEDS=0 CONTEXTS=5 ROWS="unimask_bc unimask_rc dt_bc dt_rc nn_bc nn_rc" bash repro/maze2d.sh
 #                                           # six rows in another maze: 8 minutes; large: 6 minutes
 #   LIST=1 bash repro/maze2d.sh             # print the lines, run nothing
-#   SMOKE=1 bash repro/maze2d.sh            # everything tiny, one seed, T=5, into out/smoke: 2 minutes
+#   SMOKE=1 bash repro/maze2d.sh            # everything tiny, one seed, T=5, into out/smoke: a minute
 #   PAPER=1 bash repro/maze2d.sh            # the published recipe (maze2d_paper.sh): 209 core-hours a seed
 #
 # Killed at any moment, the same command goes on where it stopped. JOBS: one-thread processes at a time.

@@ -6,7 +6,7 @@
 #   N=50 SEEDS="0 1 2" bash repro/minigrid.sh      # 50 trajectories: 17 minutes; N=1000: 23 minutes
 #   ROWS="random nn_bc" bash repro/minigrid.sh     # only some rows
 #   LIST=1 bash repro/minigrid.sh           # print the lines, run nothing
-#   SMOKE=1 bash repro/minigrid.sh          # everything tiny, one seed, into out/smoke: 2 minutes
+#   SMOKE=1 bash repro/minigrid.sh          # everything tiny, one seed, into out/smoke: seconds
 #   PAPER=1 bash repro/minigrid.sh          # the published recipe (minigrid_paper.sh): 2.6 core-hours a seed
 #
 # Killed at any moment, the same command goes on where it stopped. JOBS: one-thread processes at a time.

@@ -18,6 +18,7 @@ import fcntl
 import functools
 import json
 import os
+import runpy
 import shlex
 import signal
 import subprocess
@@ -68,22 +69,23 @@ def main(arguments):
             restore(start, results)
     with contextlib.ExitStack() as stack:
         todo = [config for config in configs if not done(path, config)]
-        locks = [stack.enter_context(held(Path(c["out_dir"], "run.lock"))) for c in todo]
+        for config in todo:
+            stack.enter_context(held(Path(config["out_dir"], "run.lock")))
         for config in configs:  # another process may have made one meanwhile
             name = f"{path}: {row}, seed {config['seed']}"
             print(f"{name}: {'there already' if done(path, config) else 'begins'}", flush=True)
         todo = [config for config in todo if not done(path, config)]
-        training = train(arguments, todo, locks) if todo else 0
+        training = train(arguments, todo) if todo else 0
         # Of a line whose checkpoint alone was gone the result stays as it is.
         for config in (config for config in todo if not has_line(path, config)):
-            measure(path, arguments, config, training / len(todo), locks)
+            measure(path, arguments, config, training / len(todo))
 
 
-def measure(path, arguments, config, training, locks):
+def measure(path, arguments, config, training):
     """Add the line of a trained model to the results. training: the minutes that it took."""
     began, out = time.time(), Path(config["out_dir"])
     flags = [f"--{key}={globals()[key]}" for key in MEASURED]
-    call(["repro/measure.py", f"--out_dir={out}", *flags], out, locks)
+    call(["repro/measure.py", f"--out_dir={out}", *flags], out)
     measured = json.loads((out / "measured.json").read_text(encoding="utf-8"))
     evaluation = (time.time() - began) / 60
     command = shlex.join(["python", "repro/run.py", *arguments])
@@ -246,7 +248,7 @@ def restore(folder, results):
         raise ValueError(f"{folder} is not finished: make it first, by the same script")
 
 
-def train(arguments, configs, locks):
+def train(arguments, configs):
     """Run train.py to its end, from its checkpoint if there is one. Returns minutes of training.
 
     configs: settings that differ in their seed; of several it is train_seeds.py.
@@ -266,9 +268,9 @@ def train(arguments, configs, locks):
         numbers = ",".join(str(config["seed"]) for config in configs)
         own += [f"--seeds={numbers}", f"--out_dir={runs}/{study}/{row}_s{{seed}}"]
         given = [word for word in split(arguments)[1] if not word.startswith("--seed=")]
-        call(["train_seeds.py", *given, *own], Path(out_dir), locks)
+        call(["train_seeds.py", *given, *own], Path(out_dir))
     else:
-        call(["train.py", *split(arguments)[1], *own, f"--out_dir={out_dir}"], Path(out_dir), locks)
+        call(["train.py", *split(arguments)[1], *own, f"--out_dir={out_dir}"], Path(out_dir))
     return (earlier if resume else 0.0) + (time.time() - began) / 60
 
 
@@ -288,29 +290,64 @@ def state_of(path, config):
     return state["minutes"] + max(0.0, saved.stat().st_mtime - state["began"]) / 60
 
 
-def call(command, out, locks):
+def call(command, out):
     """Run a script of the repository, its text in out/run.log. Raises ValueError if it fails.
 
-    It holds the locks too: should this process be killed alone, no second one trains beside it.
+    It holds this process's locks too: should that be killed alone, no second one trains beside it.
     """
     with open(out / "run.log", "a", encoding="utf-8") as log:
-        streams = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": log,
-            "stderr": log,
-            "pass_fds": [lock.fileno() for lock in locks],
-        }
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, **streams)
-        # Ctrl-C reaches train.py too, which saves and ends: wait for that. Pass on a plain kill.
-        signal.signal(signal.SIGINT, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        code = process.wait()
+        child = start(command, log)
+    # Ctrl-C reaches train.py too, which saves and ends: wait for that. Pass on a plain kill.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if code:
         text = (out / "run.log").read_text(encoding="utf-8").strip() or "it said nothing"
         reason = f"ended with exit code {code} (see {out}/run.log): {text.splitlines()[-1]}"
         raise ValueError(f"{row}: {command[0]} {reason}")
+
+
+def start(command, log=None):
+    """Begin a script in a fork of this process: it has imported what this one has. Returns its id.
+
+    command: its path and arguments. log: a file for what it prints.
+    """
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for stream in (1, 2) if log else ():
+        os.dup2(log.fileno(), stream)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os._exit(as_main(command))
+
+
+def as_main(command):
+    """Run a script as the interpreter would, errors and all, and return its exit code."""
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+    sys.argv, code = command, 0
+    sys.path.insert(0, os.path.dirname(os.path.abspath(command[0])))
+    configurator.SCRIPT = command[0]
+    try:
+        runpy.run_path(command[0], run_name="__main__")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+    except BaseException:
+        code = 1
+        try:
+            sys.excepthook(*sys.exc_info())
+        except SystemExit as stop:  # Ctrl-C has an exit code of its own
+            code = stop.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
 
 
 if __name__ == "__main__":

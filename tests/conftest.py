@@ -1,7 +1,6 @@
 """What all tests share: the path, one thread, small data sets, and the real commands to run."""
 
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from tqdm import tqdm
 import doorkey
 import worlds  # noqa: F401, for start_warm()
 from data import Factor, Trajectories, normalise
+from run import as_main
 
 torch.set_num_threads(1)
 
@@ -142,31 +142,6 @@ def run_warm(start_warm):
         return start_warm(script, *args, cwd=cwd, inside=inside)(seconds)
 
     return command
-
-
-def as_main(line):
-    """Run a script as the interpreter would, errors and all, and return its exit code.
-
-    line: its path and arguments.
-    """
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
-    sys.argv, code = line, 0
-    sys.path.insert(0, os.path.dirname(line[0]))
-    try:
-        runpy.run_path(line[0], run_name="__main__")
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if isinstance(stop.code, str):
-            print(stop.code, file=sys.stderr)
-    except BaseException:
-        code = 1
-        try:
-            sys.excepthook(*sys.exc_info())
-        except SystemExit as stop:  # Ctrl-C has an exit code of its own
-            code = stop.code
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return code
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ import ensemble
 import evaluate
 import masks
 import maze2d
+import measure
 import model
 import rollouts
 import run
@@ -240,19 +243,19 @@ def test_a_script_makes_its_table_and_figure_from_scratch(command, tmp_path):
 
 
 @pytest.fixture
-def line(tmp_path, monkeypatch, run_warm, capfd):
+def line(tmp_path, monkeypatch, capfd):
     """line("random", "--n_embd=32"): run.py makes a tiny line of a study in tmp_path.
 
-    Returns what it printed. Its scripts run in forks of this process, which saves their imports.
-    line.calls: the commands that it ran. line.fail: a command that fails when it is reached.
+    Returns what it printed. line.calls: the commands that it ran. line.fail: a command that fails
+    when it is reached.
     """
+    real = run.call
 
-    def call(command, out, lock):
+    def call(command, out):
         line.calls.append(command)
         if line.fail in command:
             raise ValueError(f"{line.fail} failed")
-        done = run_warm(*command, cwd=ROOT)
-        assert done.returncode == 0, done.stderr
+        real(command, out)
 
     def line(row, *flags):
         arguments = [f"--row={row}", "--study=s", f"--results={tmp_path}/results", *TINY, *flags]
@@ -263,6 +266,7 @@ def line(tmp_path, monkeypatch, run_warm, capfd):
         return capfd.readouterr().out
 
     monkeypatch.setattr(run, "call", call)
+    monkeypatch.chdir(ROOT)
     line.calls, line.fail = [], None
     return line
 
@@ -453,11 +457,75 @@ class Failed:
 
 
 def test_a_failing_script_is_named_with_its_last_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text("print('step 1'); raise SystemExit('no such task')")
-    with run.held(tmp_path / "lock") as lock:
-        with pytest.raises(ValueError, match=r"train.py ended with exit code 1 .*no such task"):
-            run.call(["train.py"], tmp_path, [lock])
+    with pytest.raises(ValueError, match=r"train.py ended with exit code 1 .*no such task"):
+        run.call(["train.py"], tmp_path)
+
+
+def test_lines_run_at_once_and_one_that_fails_does_not_stop_the_others(tmp_path):
+    script = tmp_path / "note.py"
+    script.write_text(
+        "import sys, time, torch; from pathlib import Path; here = Path(__file__).parent\n"
+        "Path(here, sys.argv[1]).touch()\n"
+        "if sys.argv[2] == 'fail': sys.exit('no such task')\n"
+        "if sys.stdin.read(): sys.exit('it has lines to read')\n"
+        "while not Path(here, sys.argv[2]).exists(): time.sleep(0.01)\n"
+    )
+    # the first two wait for each other, the third for what a shell makes
+    lines = [f"python {script} one two", f"python {script} two one", f"python {script} bad fail"]
+    lines += [f"python {script} three shell", f"test -d {tmp_path} && touch {tmp_path}/shell"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "repro" / "lines.py", "--jobs=2"],
+        input="\n".join(lines), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "no such task\n")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("note.py", "one", "two", "three", "bad", "shell")
+    }
+
+
+def test_ctrl_c_ends_a_script_of_lines_and_is_heard_by_the_lines(tmp_path):
+    script = tmp_path / "wait.py"
+    script.write_text(
+        "import time; from pathlib import Path; here = Path(__file__).parent\n"
+        "try: Path(here, 'begun').touch(); time.sleep(60)\n"
+        "except KeyboardInterrupt: Path(here, 'heard').touch()\n"
+    )
+    line = f"echo 'python {script}' | {sys.executable} repro/lines.py; touch {tmp_path}/after"
+    with subprocess.Popen(["bash", "-c", line], cwd=ROOT, start_new_session=True) as process:
+        wait_for(tmp_path / "begun")
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.returncode == -signal.SIGINT
+    wait_for(tmp_path / "heard")
+    assert not (tmp_path / "after").exists()
+
+
+def wait_for(path, seconds=60):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.01)
+
+
+def test_limits_are_kept_until_the_questions_or_the_program_change(
+    tmp_path, monkeypatch, doorkey_data
+):
+    made, real = [], evaluate.limits
+    monkeypatch.setattr(evaluate, "limits", lambda *a: made.append(a) or real(*a))
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    (tmp_path / "program.py").write_text("x = 1")
+    ask = lambda seed: evaluate.questions(doorkey_data, ["past", "future"], 20, 10, seed)
+
+    def kept(seed):
+        found, exact = measure.kept_limits(doorkey_data, ask(seed)), real(doorkey_data, ask(seed))
+        for task, nats in exact.items():
+            assert all(torch.equal(found[task][name], x) for name, x in nats.items())
+        return len(made)
+
+    assert [kept(0), kept(0), kept(1), kept(0)] == [1, 1, 2, 2]
+    (tmp_path / "program.py").write_text("x = 2")
+    assert [kept(0), kept(0)] == [3, 3]
 
 
 def add_ten(path, seed):
