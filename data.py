@@ -85,14 +85,13 @@ class Trajectories:
             listed = ", ".join(map(str, names))
             raise ValueError(f"values should be of {listed}, perhaps NAME/known: see {wrong[0]!r}")
         N, L = self.values[names[0]].shape[:2]
-        lengths = np.full(N, L, dtype=np.int64) if self.lengths is None else self.lengths
-        self.lengths = np.asarray(lengths)
         checked = {f.name: check(f, self.values[f.name], N, L) for f in self.factors}
         self.values = self.values | checked
-        whole = self.lengths.shape == (N,) and self.lengths.dtype.kind in "iu"
-        if not whole or not (1 <= self.lengths.min() and self.lengths.max() <= L):
+        lengths = np.asarray(np.full(N, L) if self.lengths is None else self.lengths)
+        whole = lengths.shape == (N,) and lengths.dtype.kind in "iu"
+        if not whole or not (1 <= lengths.min() and lengths.max() <= L):
             raise ValueError(f"lengths must be {N} numbers from 1 to {L}, one for each trajectory")
-        self.lengths = self.lengths.astype(np.int64, copy=False)
+        self.lengths = lengths.astype(np.int64, copy=False)
         for name, array in self.extras.items():
             if len(array) != N:
                 raise ValueError(f"extras {name} has {len(array)} rows, not {N}")
@@ -166,9 +165,9 @@ def check(factor, array, N, L):
         raise ValueError(f"factor {name} is {factor.kind!r} of size {factor.size!r}, not {kinds}")
     if factor.group not in GROUPS:
         raise ValueError(f"factor {name} has group {factor.group!r}, not {', '.join(GROUPS)}")
-    for x in factor.mean, factor.std, factor.step_std:
-        if len(x) not in (0, factor.size) or (x is not factor.mean and min(x, default=1) <= 0):
-            raise ValueError(f"factor {name} needs {factor.size} statistics (std above 0), not {x}")
+    counts = {len(x) for x in (factor.mean, factor.std, factor.step_std)}
+    if not counts <= {0, factor.size} or not all(x > 0 for x in (*factor.std, *factor.step_std)):
+        raise ValueError(f"factor {name} needs statistics of {factor.size} numbers, std above 0")
     shape = (N, L) if categorical else (N, L, factor.size)
     if array.shape != shape or array.size == 0:
         raise ValueError(f"factor {name} has shape {array.shape}; it needs {shape}")
@@ -216,13 +215,13 @@ def moments(x, scale):
     rows = max(len(x), 1)
     mean = x.sum(axis=0, dtype=np.float64) / rows
     std = np.sqrt(np.square(x - mean).sum(axis=0) / rows)
-    return mean, np.where(std > 1e-7 * scale, std, 1.0)  # a constant has nothing to scale
+    return mean, np.where(std > 1e-7 * scale, std, 1.0)
 
 
 class Windows:
     """All windows of `context` consecutive timesteps, to draw from with equal probability.
 
-    A trajectory that is shorter has one, with padding at its end.
+    A trajectory that is shorter has one, with padding at its end: some other has to be as long.
     """
 
     def __init__(self, trajectories, context, device="cpu"):

@@ -62,7 +62,7 @@ def answer(network, values, see, at=None):
 
 
 def questions(trajectories, tasks, n, context, seed=VALIDATION_SEED, returns="unchanged"):
-    """{task: (values, see, predict)} of n sequences per task, by its name and the seed alone.
+    """{task: (values, see, predict)}: n sequences for each, drawn by its name and the seed alone.
 
     Every trajectory is used equally often; the windows of longer ones start at random. values:
     {factor: (n, T) or (n, T, k)}, and "episode", (n,) whose window it is; see, predict: (n, T, 3),
@@ -91,16 +91,17 @@ def limits(trajectories, asked, model_type="unimask"):
     if world is None or world.surprisal is None or not asked:
         return None
     found = {}
-    for task, (_, see, predict) in asked.items():
+    for task, (values, see, predict) in asked.items():
         if isinstance(see, dict) or see.shape[1] != trajectories.lengths.max():
             return None
-        several = (predict.any(-1).sum(1) > 1).any()
-        now = predict.any(-1).byte().argmax(1, keepdim=True)  # (n, 1) the first asked timestep
-        later = (see.any(-1) & (torch.arange(see.shape[1]) > now)).any()
-        unknown = (see & predict).any() or (model_type == "dt" and (several or later))
-        rows = trajectories[np.arange(len(see)) % len(trajectories)]
+        wanted = predict.any(-1)  # (n, T) timesteps that it asks about
+        first = wanted.byte().argmax(1, keepdim=True)  # (n, 1)
+        later = (see.any(-1) & (torch.arange(see.shape[1]) > first)).any()
+        several = (wanted.sum(1) > 1).any()
+        no_limit = (see & predict).any() or (model_type == "dt" and (several or later))
+        rows = trajectories[values["episode"].numpy()]
         returns = bool(predict[..., masks.RETURN].any())
-        nats = {} if unknown else world.surprisal(rows, see, returns)
+        nats = {} if no_limit else world.surprisal(rows, see, returns)
         for name, mask in masks.expand(predict, rows.factors).items():
             if name in nats and np.isinf(nats[name][mask.numpy()]).any():
                 raise ValueError(f"some trajectory cannot happen in the world {trajectories.world}")
@@ -196,10 +197,9 @@ def main():
     files.check_writable(path, ".json")
     trajectories = worlds.evaluation_set(*worlds.source_of(trained), split)
     checks.fit(network, trajectories, trained["dataset"])
-    sizes = sum(f.size for f in network.factors)
-    needed = 4 * sequences * network.config.context * sizes
-    configurator.check_memory(needed, f"sequences={sequences}")
     kind, context = network.config.model_type, network.config.context
+    sizes = sum(f.size for f in network.factors)
+    configurator.check_memory(4 * sequences * context * sizes, f"sequences={sequences}")
     extra, task = worlds.tasks_of(trajectories.world), trained.get("task")
     names = traits.chosen(tasks, kind, context, network.predicted, extra, task)
     returns = trained.get("returns", "unchanged")
@@ -211,9 +211,9 @@ def main():
             far = f"{trained['dataset']} holds values far from those of training"
             raise ValueError(f"the loss of {task} is not finite: {far}")
     print(table(results))
-    if leaks(results):
+    if leaking := leaks(results):
         below = "More than 3 standard errors below the exact limit, so something leaks"
-        print(f"{below}: {', '.join(leaks(results))}")
+        print(f"{below}: {', '.join(leaking)}")
     files.save_json(path, results)
 
 

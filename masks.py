@@ -44,7 +44,7 @@ class Batch(NamedTuple):
         if high < low:
             raise ValueError(f"a context of {self.T} is too short for a timestep in {low}..{high}")
         device, n = self.generator.device, high - low + 1
-        if self.balanced:  # of fewer sequences than timesteps each is as probable, too
+        if self.balanced:  # fewer sequences than timesteps: each timestep is still equally probable
             order = torch.randperm(max(self.B, n), generator=self.generator, device=device)
             return low + order[: self.B] % n
         return torch.randint(low, high + 1, (self.B,), generator=self.generator, device=device)
@@ -294,6 +294,11 @@ def rows_of(task, B):
     return rows
 
 
+# Which returns-to-go are seen: those that the task shows, all of them, or those of seen states.
+# "all" is for causal models: any other reads each reward off the returns before and after it.
+RETURN_MODES = ("unchanged", "all", "with_state")
+
+
 def draw(task, B, T, generator, balanced=False, returns="unchanged"):
     """Masks of one task for B sequences of T timesteps: (see, predict), bool tensors (B, T, 3).
 
@@ -302,6 +307,7 @@ def draw(task, B, T, generator, balanced=False, returns="unchanged"):
     balanced: stratify the draws, for evaluation. returns: one of RETURN_MODES, for what is seen.
     Raises ValueError for an unknown task or mode, or a context too short for it.
     """
+    configurator.check({"returns": returns}, {"returns": RETURN_MODES})
     pairs = []
     for name, rows in rows_of(task, B).items():
         batch, match = Batch(rows.stop - rows.start, T, generator, balanced), SPAN.fullmatch(name)
@@ -311,15 +317,9 @@ def draw(task, B, T, generator, balanced=False, returns="unchanged"):
                 text = f"the task {name!r} makes masks of {mask.dtype} {tuple(mask.shape)}"
                 raise ValueError(f"{text}, not torch.bool {(batch.B, T, 3)}")
     see, predict = (torch.cat(masks) for masks in zip(*pairs))
-    configurator.check({"returns": returns}, {"returns": RETURN_MODES})
     if returns != "unchanged":
         see[..., RETURN] = True if returns == "all" else see[..., STATE]
     return see, predict
-
-
-# Which returns-to-go are seen, instead of those that the task shows: all of them, for a causal model
-# (two that follow each other tell any other the reward between them), or those of seen states.
-RETURN_MODES = ("unchanged", "all", "with_state")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def expand(mask, factors):
 def hide_factors(see, predict, factors, probability, generator):
     """Hide each visible factor of each token by itself, with this probability, and ask for it.
 
-    Returns see and predict per factor, {factor: (B, T)}. Returns are hidden but never asked for.
+    Gives see and predict per factor, {factor: (B, T)}. A return is hidden, too, but never asked for.
     """
     see, predict = expand(see, factors), dict(expand(predict, factors))
     keep = {}
@@ -353,10 +353,10 @@ def hide_factors(see, predict, factors, probability, generator):
 
 
 def known_only(mask, values, factors):
-    """A mask without padding and what the data do not know: nobody sees it, and it never counts.
+    """A mask without what is padding or unknown in the data: that is never seen, and never counts.
 
     So a goal or waypoint after the end of a short trajectory is not shown.
-    values: of data.Windows, with "NAME/known" if there is any; without, it is returned as it is.
+    values: of data.Windows. Without a "NAME/known" among them all is known, and the mask stays.
     """
     if not any(f"{f.name}/known" in values for f in factors):
         return mask

@@ -298,8 +298,7 @@ class Transformer(nn.Module):
         layouts = {"timestep": [factors], "factor": groups, "entry": [[f] for f in factors]}
         tokens = layouts["factor" if self.causal else config.layout]
         self.features = nn.ModuleList([Features(token, config) for token in tokens])
-        widths = [features.width for features in self.features]
-        self.embedding = nn.ModuleList([nn.Linear(width, config.n_embd) for width in widths])
+        self.embedding = nn.ModuleList([nn.Linear(f.width, config.n_embd) for f in self.features])
         self.embedding_norm = nn.LayerNorm(config.n_embd) if config.embedding == "norm" else None
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
@@ -311,10 +310,10 @@ class Transformer(nn.Module):
             answers = [actions if token[0].group == "STATE" else [] for token in tokens]
         else:
             answers = [predicted(token, config) for token in tokens]
-        self.decoded = [g for g, some in enumerate(answers) if some]  # those that predict something
-        self.answers = [answers[g] for g in self.decoded]  # the factors that each of them predicts
-        self.predicted = [f for some in self.answers for f in some]
-        sizes = [sum(output_sizes(some, config)) for some in self.answers]
+        self.decoded = [i for i, asked in enumerate(answers) if asked]  # tokens that predict some
+        self.answers = [answers[i] for i in self.decoded]  # the factors that each of them predicts
+        self.predicted = [f for asked in self.answers for f in asked]
+        sizes = [sum(output_sizes(asked, config)) for asked in self.answers]
         self.heads = nn.ModuleList([nn.Linear(config.n_embd, n) for n in sizes])
         for layer in (*self.embedding, *self.heads) if config.init_range else ():
             nn.init.uniform_(layer.weight, -config.init_range, config.init_range)
@@ -352,7 +351,7 @@ class Transformer(nn.Module):
         x = self.embedding_norm(x) if self.embedding_norm else F.relu(x) * math.sqrt(x.shape[-1])
         x = self.dropout(x + self.position[place])
         # Which tokens are decoded: those that predict something, at the wanted timesteps.
-        rows = torch.stack([number[g :: len(tokens)] for g in self.decoded], dim=1)  # (T, n)
+        rows = torch.stack([number[i :: len(tokens)] for i in self.decoded], dim=1)  # (T, n)
         rows = take(rows.expand(B, -1, -1), at).flatten(1)  # (B, n)
         mask = (number <= number[:, None])[None] if self.causal else None  # (1, T * tokens, ...)
         for block in self.blocks[:-1]:
@@ -364,8 +363,8 @@ class Transformer(nn.Module):
             x = self.blocks[-1](x, mask, rows)
         x = self.norm(x).view(B, -1, len(self.heads), self.config.n_embd)  # (B, T or 1, n, d)
         outputs = {}
-        for token, head, some in zip(x.unbind(dim=2), self.heads, self.answers):
-            outputs |= split_outputs(head(token), some, self)
+        for token, head, asked in zip(x.unbind(dim=2), self.heads, self.answers):
+            outputs |= split_outputs(head(token), asked, self)
         return outputs
 
 
@@ -508,14 +507,14 @@ def loss(network, outputs, values, shares, at=None, weights=None):
     from traits.shares(); 0 where nothing is predicted. weights: {factor: number}, 1 where absent.
     Returns the total, a scalar tensor, and {factor: its unweighted mean}.
     """
-    safe, parts = dict(values), {}
+    safe = {}
     for f in network.predicted:
-        # What is not predicted may hold anything, even NaN, which times a gradient of 0 is NaN.
+        # What is not predicted may hold anything, even NaN; and NaN times a gradient of 0 is NaN.
         wanted = shares[f.name] > 0 if f.kind == "categorical" else (shares[f.name] > 0)[..., None]
         safe[f.name] = torch.where(wanted, values[f.name], 0)
-    for name, entries in entry_losses(network, outputs, safe, at).items():
-        parts[name] = (entries * take(shares[name], at)).sum()
-    total = sum(parts[name] * (weights or {}).get(name, 1.0) for name in parts)
+    entries = entry_losses(network, outputs, safe, at)  # {factor: (B, T or 1)}
+    parts = {name: (x * take(shares[name], at)).sum() for name, x in entries.items()}
+    total = sum(mean * (weights or {}).get(name, 1.0) for name, mean in parts.items())
     return total, parts
 
 

@@ -73,7 +73,7 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
     horizon: steps to play; None: the environment's.
     Returns {factor: (n, horizon) or (n, horizon, k)}, what happened, and float64 rewards
     (n, horizon). An episode that is over stays in its last state, and earns nothing.
-    Raises ValueError for a mode that lacks a condition, a generator, or a model that can do it.
+    Raises ValueError for a mode that lacks targets, a generator, a condition, or a model for it.
     """
     n, T, factors = env.n, network.config.context, network.factors
     horizon, temperature = horizon or env.horizon, temperature if generator else 0.0
@@ -81,8 +81,10 @@ def play(network, env, mode="bc", targets=None, generator=None, temperature=1.0,
     return_to_go = next((f for f in factors if f.group == "RETURN"), None)
     asking = mode.removesuffix("_states")
     check_mode(network, mode)
-    if (asking == "plan" and not generator) or (asking in AHEAD and not condition):
-        raise ValueError(f"mode {mode}: plans need a generator, and {AHEAD} need a condition")
+    given = {"plan": generator, "rc": targets, "rc_all": targets} | dict.fromkeys(AHEAD, condition)
+    if given.get(asking, True) is None:
+        needs = "rc needs targets, plan a generator, goal and waypoint a condition"
+        raise ValueError(f"mode {mode} lacks something: {needs}")
     values, known = blank(factors, n, horizon + T, condition)
     rewards, over = np.zeros((n, horizon)), np.zeros(n, dtype=bool)
     for t in range(horizon):
@@ -145,18 +147,19 @@ def plan(network, window, see, now, candidates, generator):
     values, see = ({name: x.repeat_interleave(candidates, dim=0) for name, x in part.items()}
                    for part in (window, see))  # fmt: skip
     n, T = values["timestep"].shape
-    for t in range(now, T):
-        for group, at in (("ACTION", t), ("STATE", t + 1)) if t + 1 < T else (("ACTION", t),):
-            outputs = evaluate.answer(network, values, see, at=torch.full((n,), at))
-            for f in groups[group]:
-                values[f.name][:, at] = draw(f, outputs, 1.0, generator)[:, 0]
-                see[f.name][:, at] = True
+    turns = [(group, t) for t in range(now, T) for group in ("STATE", "ACTION")]
+    for group, t in turns[1:]:  # the state now is known
+        outputs = evaluate.answer(network, values, see, at=torch.full((n,), t))
+        for f in groups[group]:
+            values[f.name][:, t] = draw(f, outputs, 1.0, generator)[:, 0]
+            see[f.name][:, t] = True
     outputs = evaluate.answer(network, values, see, at=torch.zeros(n, dtype=torch.long))
     f = groups["RETURN"][0]
-    score = outputs[f.name][:, 0]  # (n, classes or k); of numbers the first is the return
-    worth = (
-        score.softmax(-1) @ torch.arange(f.size).float() if f.kind == "categorical" else score[:, 0]
-    )
+    worth = outputs[f.name][:, 0]  # (n, classes or k)
+    if f.kind == "categorical":
+        worth = worth.softmax(-1) @ torch.arange(f.size).float()  # (n,) its mean
+    else:
+        worth = worth[:, 0]  # of several numbers the first is the return
     best = worth.view(-1, candidates).argmax(dim=1)  # (n / candidates,)
     rows = torch.arange(len(best)) * candidates + best
     return values[groups["ACTION"][0].name][rows, now]
@@ -252,10 +255,9 @@ def knowing(demos, mode, T):
     """Those demonstrations that know all that a mode shows of them. Raises ValueError without any."""
     demos = demos.with_known_starts()
     _, see = condition_of(demos, mode, T)
-    shown = {name: mask[0].nonzero()[:, 0].numpy() for name, mask in see.items()}  # timesteps
-    enough = np.array(demos.lengths >= T)  # (N,)
-    for name, timesteps in shown.items() if enough.any() else ():  # else they lie beyond the arrays
-        enough &= demos.valid(name)[:, timesteps].all(axis=1)
+    enough = demos.lengths >= T  # (N,)
+    for name, mask in see.items() if enough.any() else ():  # else the arrays end before T
+        enough &= demos.valid(name)[:, :T][:, mask[0].numpy()].all(axis=1)
     if not enough.any():
         raise ValueError(f"mode {mode}: no demonstration knows what it shows, up to {T} timesteps")
     return demos if enough.all() else demos[enough]

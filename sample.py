@@ -113,9 +113,7 @@ def query(values, factors, see="", predict="", task="", given="", generator=None
     there = torch.stack(known).any(0) | bool(predict)
     wanted = {name: mask & ~shown[name] & there for name, mask in wanted.items()}
     if not any(mask.any() for mask in wanted.values()):
-        raise ValueError(
-            "nothing is left to predict: all that is asked for is seen, or after the end"
-        )
+        raise ValueError("nothing is left to predict: what is asked is seen, or after the end")
     return Query(values, shown, wanted)
 
 
@@ -387,10 +385,10 @@ def play(network, asked, name, generator):
         raise ValueError(f"start={start}: in the world a query begins where an episode does, at 0")
     stage = worlds.stage(name, env, max(1, samples), seed, network.factors)
     if not env:  # an environment of Gymnasium begins where it likes
-        first = {name: asked.values[name][0, 0].numpy() for name in stage.observe()}
+        first = {state: asked.values[state][0, 0].numpy() for state in stage.observe()}
         if not hasattr(stage, "start_at"):
             raise ValueError(f"an episode of {name} begins where it likes: it has no start_at()")
-        if unknown := [name for name in first if not asked.see[name][0, 0]]:
+        if unknown := [state for state in first if not asked.see[state][0, 0]]:
             raise ValueError(f"the world begins with a known state: see or give {unknown[0]}[0]")
         stage.start_at(first)
     # what is seen ahead is a condition, such as a goal, until the world gets there

@@ -55,7 +55,7 @@ dreams = ""  # a file of trajectories to train on instead, made up from these by
 fresh = False  # draw fresh trajectories at every step: unlimited data, for worlds only
 data_seed = 0
 # what is hidden
-task = "random"  # a name in masks.TASKS, "all", or a mixture "a+b"
+task = "random"  # a name in masks.TASKS, "span(a,b)", "all", or a mixture "a+b"
 returns = "unchanged"  # which returns-to-go are shown: masks.RETURN_MODES
 by_turns = False  # each batch has one task of a mixture, at evenly spread timesteps, as published
 factor_hiding = 0.0  # probability of hiding each factor of a visible token on its own
@@ -148,18 +148,18 @@ autocast = torch.autocast(device_type, dtype=torch.bfloat16, enabled=products ==
 # ---- set-up: data and model ----------------------------------------------------------------------
 demonstrations, validation = worlds.train_and_validation(dataset, num_trajectories, data_seed)
 train = data.Trajectories.load(dreams) if dreams else demonstrations
-# Dreams say what they were made of. Other data, or dreams of others, may be what validates.
+# Only dreams of these demonstrations will do: other trajectories may be those that validate.
 if dreams and np.any(train.extras.get("dreamed", 0) != worlds.fingerprint("", demonstrations)):
     same = f"dreams of these {len(demonstrations)} demonstrations of {dataset}"
     raise ValueError(f"{dreams} does not hold {same}: dream.py makes them")
 fingerprint = worlds.fingerprint(dreams or dataset, train, validation)
-# The same but for dreams: who evaluates a student has to know what its dreams were made of.
+# As fingerprint, but of what dreams were made of: by it evaluate.py knows its data again.
 origin = worlds.fingerprint(dataset, demonstrations, validation)
 windows = data.Windows(train, context, device)
 if start is None:
     network = model.build(model_config, train.factors)
 else:
-    # where weights are averaged, training goes on from those that are not
+    # With an average (ema), training goes on from the weights that it is taken of.
     raw = start.get("raw_weights") if init_from == "resume" else None
     saved = raw or start.get("weights")
     network = checkpoint.from_plain(start | {"model_config": shape, "weights": saved})
@@ -207,10 +207,7 @@ def reseed(it):
 
 
 def get_batch(it):
-    """The batch of a step. Call reseed() before it.
-
-    Returns {factor: (B, T) or (B, T, k)}, see and predict, both (B, T, 3) or {factor: (B, T)}.
-    """
+    """The batch of a step and its masks, see and predict. Call reseed() before it."""
     source = windows
     if fresh:
         made = worlds.make(dataset, batch_size, [seed, it, data_seed])
@@ -299,8 +296,8 @@ def evaluate_and_save(it):
             played = rollout.measure(evaluated, playground, *game, demos=validation)
             earned = {mode: measures["return"]["mean"] for mode, measures in played.items()}
             row |= {f"return_{mode}": x for mode, x in earned.items()}
-            score = max(earned.values()) if keep_best == "return" else score
-            score = sum(earned.values()) if keep_best == "return_sum" else score
+            scores = {"return": max(earned.values()), "return_sum": sum(earned.values())}
+            score = scores.get(keep_best, score)
         network.train()
     check_finite(it, *row.values())
     rows.append(row)
@@ -336,7 +333,7 @@ def save(it, with_best):
 
 
 # ---- the loop ------------------------------------------------------------------------------------
-log = None
+log = None  # of Weights & Biases
 if __name__ == "__main__":  # train_seeds.py and bench.py take all above, and step by themselves
     print("\n".join(f"{name} = {value!r}" for name, value in config.items()))
     sizes = f"{len(train)} training and {len(validation)} validation trajectories"

@@ -240,6 +240,7 @@ BAD = {  # what is wrong with a file: how a good one is damaged, and a word that
     "a size of 0": (header(size=0), "position"),
     "statistics of another size": (header(mean=[0.0]), "position"),
     "a deviation of 0": (header(std=[1.0, 0.0]), "position"),
+    "a deviation that is NaN": (header(std=[1.0, math.nan]), "position"),
     "a size below 0": (header(size=-2), "position"),
     "an unknown kind": (header(kind="ordinal"), "ordinal"),
     "an unknown group": (header(group="PLACE"), "PLACE"),
@@ -274,6 +275,13 @@ def test_numbers_of_other_types_are_taken_for_what_they_are(dtype, toy_data, tmp
         write(tmp_path / form, arrays)
         loaded = Trajectories.load(str(tmp_path / form)).values[name]
         assert loaded.dtype == toy_data.values[name].dtype and (loaded == expected).all()
+
+
+def test_a_deviation_of_0_is_refused_even_if_it_is_the_mean_itself():
+    zeros = (0.0,)  # one object, as Python makes of equal literals
+    factor = Factor("x", "STATE", "continuous", 1, zeros, zeros, (1.0,))
+    with pytest.raises(ValueError, match="x needs statistics .* above 0"):
+        Trajectories([factor], {"x": np.ones((3, 4, 1), np.float32)})
 
 
 def test_trajectories_need_factors_and_values():

@@ -317,6 +317,15 @@ def test_a_mere_mean_cannot_be_asked_for_its_best():
         rollout.play(network, env, "best")
 
 
+@pytest.mark.parametrize("mode", ["rc", "rc_all_states", "plan", "goal", "waypoint_states"])
+def test_a_mode_without_what_it_needs_is_refused(mode):
+    shape = dict(return_weight=1.0, context=4, n_layer=1, head="gaussian")
+    network = small.build(shape, Sure(4, None).factors)
+    env = worlds.GymEnv("Wide-v0", 4, 0, network.factors)
+    with pytest.raises(ValueError, match=f"mode {mode} lacks something: .* needs? "):
+        rollout.play(network, env, mode)
+
+
 @pytest.mark.parametrize("mode", ["best", "plan", "best_states", "plan_states"])
 def test_what_a_mere_mean_cannot_be_asked_for_is_refused_before_it_plays(mode):
     """Its plans would be one and the same."""
