@@ -357,6 +357,8 @@ if __name__ == "__main__":  # train_seeds.py and bench.py take all above, and st
             break
         loss_sum, loss_count = loss_sum + train_step(it), loss_count + 1
 
+    if log:
+        log.finish()
     if world_size > 1:  # one that ends within its group is now and then aborted
         dist.destroy_process_group()
     if stop and it < max_iters:

@@ -8,12 +8,15 @@ A line that fails does not stop the others; the exit code is then 1. Before this
 """
 
 import os
-import shlex
+import re
 import signal
 import subprocess
 import sys
+from multiprocessing import connection
 from pathlib import Path
 
+if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this at once, and its script, too
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configurator
@@ -26,26 +29,30 @@ jobs = 2  # lines at a time
 # --------------------------------------------------------------------------------------------------
 
 
+# A script and arguments that a shell would not change.
+PYTHON = re.compile(r"python [\w/.-]+\.py( [\w/.,:=+@%{}-]+)*")
+
+
 def main():
     configurator.check(globals(), {"jobs": (1, 10**4)})
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this at once, and its script
-    waiting, running, failed = sys.stdin.read().splitlines(), 0, False
+    waiting, running, failed = sys.stdin.read().splitlines(), [], False
     while waiting or running:
-        if waiting and running < jobs:
-            begin(waiting.pop(0))
-            running += 1
-        else:
-            running, failed = running - 1, os.wait()[1] != 0 or failed
+        while waiting and len(running) < jobs:
+            running.append(run.FORK.Process(target=begin, args=(waiting.pop(0),)))
+            running[-1].start()
+        connection.wait([line.sentinel for line in running])
+        ended = [line for line in running if not line.is_alive()]
+        running = [line for line in running if line not in ended]
+        failed = failed or any(line.exitcode for line in ended)
     sys.exit(failed)
 
 
 def begin(line):
-    words = shlex.split(line)
-    if words[0] == "python" and words[1].endswith(".py"):
-        run.start(words[1:])
+    """In a fork: run a line."""
+    if PYTHON.fullmatch(line):
+        run.as_main(line.split()[1:])
     else:
-        subprocess.Popen(["sh", "-c", line], stdin=subprocess.DEVNULL)
+        sys.exit(subprocess.call(["sh", "-c", line]))
 
 
 if __name__ == "__main__":

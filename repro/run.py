@@ -16,7 +16,9 @@ import ast
 import contextlib
 import fcntl
 import functools
+import hashlib
 import json
+import multiprocessing
 import os
 import runpy
 import shlex
@@ -56,6 +58,10 @@ MEASURED = ("tasks", "sequences", "rollouts", "modes", "env", "target_return")
 COUNTS = {"sequences": (1, 10**8), "rollouts": (0, 10**8)}
 # what changes no result, and so does not tell two runs apart
 FREE = ("out_dir", "overwrite", "device", "compile", "threads", "wandb_log", "wandb_project")
+# What this process imports, or has imported, as it is now: measure.py keeps limits under this name.
+TEXTS = [path.read_bytes() for path in sorted(ROOT.glob("[!.]*.py"))]
+PROGRAM = hashlib.sha256(b"".join(TEXTS)).digest()
+FORK = multiprocessing.get_context("fork")
 
 
 def main(arguments):
@@ -296,58 +302,44 @@ def call(command, out):
     It holds this process's locks too: should that be killed alone, no second one trains beside it.
     """
     with open(out / "run.log", "a", encoding="utf-8") as log:
-        child = start(command, log)
+        script = FORK.Process(target=as_main, args=(command, (log, log)))
+        script.start()
     # Ctrl-C reaches train.py too, which saves and ends: wait for that. Pass on a plain kill.
     signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    signal.signal(signal.SIGTERM, lambda *_: script.terminate())
+    script.join()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if code:
+    if script.exitcode:
         text = (out / "run.log").read_text(encoding="utf-8").strip() or "it said nothing"
-        reason = f"ended with exit code {code} (see {out}/run.log): {text.splitlines()[-1]}"
-        raise ValueError(f"{row}: {command[0]} {reason}")
+        reason = f"ended with exit code {script.exitcode} (see {out}/run.log)"
+        raise ValueError(f"{row}: {command[0]} {reason}: {text.splitlines()[-1]}")
 
 
-def start(command, log=None):
-    """Begin a script in a fork of this process: it has imported what this one has. Returns its id.
+def as_main(command, streams=()):
+    """In a fork: run a script as the interpreter would, errors and all.
 
-    command: its path and arguments. log: a file for what it prints.
+    What the process has imported need not be imported again. command: the script's path and
+    arguments. streams: files for what it prints, and for its errors.
     """
-    sys.stdout.flush()
-    child = os.fork()
-    if child:
-        return child
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for stream in (1, 2) if log else ():
-        os.dup2(log.fileno(), stream)
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os._exit(as_main(command))
-
-
-def as_main(command):
-    """Run a script as the interpreter would, errors and all, and return its exit code."""
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
-    sys.argv, code = command, 0
+    for number, file in enumerate(streams, start=1):
+        os.dup2(file.fileno(), number)
+    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    for number, handler in defaults.items():
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+    sys.argv, configurator.SCRIPT = command, command[0]
     sys.path.insert(0, os.path.dirname(os.path.abspath(command[0])))
-    configurator.SCRIPT = command[0]
+    configurator.one_line_errors()
     try:
         runpy.run_path(command[0], run_name="__main__")
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if isinstance(stop.code, str):
-            print(stop.code, file=sys.stderr)
-    except BaseException:
-        code = 1
-        try:
-            sys.excepthook(*sys.exc_info())
-        except SystemExit as stop:  # Ctrl-C has an exit code of its own
-            code = stop.code
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return code
+    except (Exception, KeyboardInterrupt):
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
+    finally:
+        sys.stdout.flush()  # before the words of a SystemExit
 
 
 if __name__ == "__main__":

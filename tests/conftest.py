@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models on a few cores: that is the fastest
@@ -22,7 +21,7 @@ from tqdm import tqdm
 import doorkey
 import worlds  # noqa: F401, for start_warm()
 from data import Factor, Trajectories, normalise
-from run import as_main
+from run import FORK, as_main
 
 torch.set_num_threads(1)
 
@@ -102,11 +101,9 @@ def start_warm():
 
     def start(script, *args, cwd, inside=None):
         line = [str(ROOT / script), *map(str, args)]
-        out, err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
-        child = os.fork()
-        if child == 0:
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
+        streams = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+
+        def begin():
             os.chdir(cwd)
             signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
             signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored by nohup
@@ -114,20 +111,19 @@ def start_warm():
             tqdm.set_lock(threading.RLock())
             if inside:
                 inside()
-            os._exit(as_main(line))
+            as_main(line, streams)
+
+        process = FORK.Process(target=begin)
+        process.start()
 
         def finish(seconds=300):
-            deadline = time.monotonic() + seconds
-            while (status := os.waitpid(child, os.WNOHANG)) == (0, 0):
-                time.sleep(0.0005)
-                if time.monotonic() > deadline:
-                    os.kill(child, signal.SIGKILL)
-                    status = os.waitpid(child, 0)
-                    break
-            texts = [file.read() for file in (out, err) if not file.seek(0)]
-            out.close()
-            err.close()
-            return subprocess.CompletedProcess(line, os.waitstatus_to_exitcode(status[1]), *texts)
+            process.join(seconds)
+            process.kill()
+            process.join()
+            texts = [file.read() for file in streams if not file.seek(0)]
+            for file in streams:
+                file.close()
+            return subprocess.CompletedProcess(line, process.exitcode, *texts)
 
         return finish
 

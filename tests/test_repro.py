@@ -475,6 +475,7 @@ def test_lines_run_at_once_and_one_that_fails_does_not_stop_the_others(tmp_path)
     # the first two wait for each other, the third for what a shell makes
     lines = [f"python {script} one two", f"python {script} two one", f"python {script} bad fail"]
     lines += [f"python {script} three shell", f"test -d {tmp_path} && touch {tmp_path}/shell"]
+    lines += ["", *["true"] * 5]
     done = subprocess.run(
         [sys.executable, ROOT / "repro" / "lines.py", "--jobs=2"],
         input="\n".join(lines), capture_output=True, text=True, timeout=60,
@@ -485,7 +486,20 @@ def test_lines_run_at_once_and_one_that_fails_does_not_stop_the_others(tmp_path)
     }
 
 
-def test_ctrl_c_ends_a_script_of_lines_and_is_heard_by_the_lines(tmp_path):
+def test_lines_outlive_who_reads_what_they_print(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.py").write_text("print('x'); open(__file__ + '.made', 'w')")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, ROOT / "repro" / "lines.py"], stdout=full, stderr=subprocess.PIPE,
+            input=f"python {tmp_path}/a.py\npython {tmp_path}/b.py\n", text=True,
+        )  # fmt: skip
+    assert done.returncode == 0 and "what is printed is lost" in done.stderr
+    assert {"a.py.made", "b.py.made"} < {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("when", ["while it imports", "while a line runs"])
+def test_ctrl_c_ends_a_script_of_lines_and_is_heard_by_the_lines(when, tmp_path):
     script = tmp_path / "wait.py"
     script.write_text(
         "import time; from pathlib import Path; here = Path(__file__).parent\n"
@@ -494,11 +508,11 @@ def test_ctrl_c_ends_a_script_of_lines_and_is_heard_by_the_lines(tmp_path):
     )
     line = f"echo 'python {script}' | {sys.executable} repro/lines.py; touch {tmp_path}/after"
     with subprocess.Popen(["bash", "-c", line], cwd=ROOT, start_new_session=True) as process:
-        wait_for(tmp_path / "begun")
+        wait_for(tmp_path / "begun") if when == "while a line runs" else time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)
-    assert process.returncode == -signal.SIGINT
-    wait_for(tmp_path / "heard")
-    assert not (tmp_path / "after").exists()
+    assert process.returncode == -signal.SIGINT and not (tmp_path / "after").exists()
+    if when == "while a line runs":
+        wait_for(tmp_path / "heard")
 
 
 def wait_for(path, seconds=60):
@@ -514,7 +528,6 @@ def test_limits_are_kept_until_the_questions_or_the_program_change(
     made, real = [], evaluate.limits
     monkeypatch.setattr(evaluate, "limits", lambda *a: made.append(a) or real(*a))
     monkeypatch.setattr(run, "ROOT", tmp_path)
-    (tmp_path / "program.py").write_text("x = 1")
     ask = lambda seed: evaluate.questions(doorkey_data, ["past", "future"], 20, 10, seed)
 
     def kept(seed):
@@ -524,8 +537,11 @@ def test_limits_are_kept_until_the_questions_or_the_program_change(
         return len(made)
 
     assert [kept(0), kept(0), kept(1), kept(0)] == [1, 1, 2, 2]
-    (tmp_path / "program.py").write_text("x = 2")
+    monkeypatch.setattr(run, "PROGRAM", b"another")
     assert [kept(0), kept(0)] == [3, 3]
+    for path in (tmp_path / "out" / "limits").iterdir():
+        path.write_bytes(path.read_bytes()[:1000])
+    assert [kept(0), kept(0)] == [4, 4]
 
 
 def add_ten(path, seed):
