@@ -2,7 +2,7 @@
 # The DoorKey heatmap (Uni[MASK], figure 7): 15 rows x 8 tasks, 22 runs a seed. Then the tables and
 # assets/minigrid_heatmap.png.
 #
-#   bash repro/minigrid.sh                  # 500 trajectories, 6 seeds: 30 minutes on 2 slow cores
+#   bash repro/minigrid.sh                  # 500 trajectories, 6 seeds: 28 to 30 minutes on 2 cores
 #   N=50 SEEDS="0 1 2" bash repro/minigrid.sh      # 50 trajectories: 17 minutes; N=1000: 23 minutes
 #   ROWS="random nn_bc" bash repro/minigrid.sh     # only some rows
 #   LIST=1 bash repro/minigrid.sh           # print the lines, run nothing
