@@ -17,6 +17,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 WORLD=${WORLD:-Hopper-v5} NAME=${NAME:-hopper} SEEDS=${SEEDS:-0 1 2}
 TARGETS=${TARGETS:-1000,2000,3000} # returns to ask for
 TENTH=${TENTH:-74}                 # a tenth of the training episodes
+if [ -n "$TINY" ]; then TENTH=4; fi
 STUDY=locomotion_$NAME FOLDER=out${TINY:+/smoke}/locomotion_data
 DATA=$FOLDER/$NAME
 export MINARI_DATASETS_PATH=${MINARI_DATASETS_PATH:-$PWD/out${TINY:+/smoke}/minari}
