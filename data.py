@@ -221,7 +221,7 @@ def moments(x, scale):
 class Windows:
     """All windows of `context` consecutive timesteps, to draw from with equal probability.
 
-    A trajectory that is shorter has one, with padding at its end: some other has to be as long.
+    A shorter trajectory has one, with padding at its end. At least one must be as long as that.
     """
 
     def __init__(self, trajectories, context, device="cpu"):

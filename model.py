@@ -310,7 +310,7 @@ class Transformer(nn.Module):
             answers = [actions if token[0].group == "STATE" else [] for token in tokens]
         else:
             answers = [predicted(token, config) for token in tokens]
-        self.decoded = [i for i, asked in enumerate(answers) if asked]  # tokens that predict some
+        self.decoded = [i for i, asked in enumerate(answers) if asked]  # the tokens that predict
         self.answers = [answers[i] for i in self.decoded]  # the factors that each of them predicts
         self.predicted = [f for asked in self.answers for f in asked]
         sizes = [sum(output_sizes(asked, config)) for asked in self.answers]

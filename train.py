@@ -153,13 +153,13 @@ if dreams and np.any(train.extras.get("dreamed", 0) != worlds.fingerprint("", de
     same = f"dreams of these {len(demonstrations)} demonstrations of {dataset}"
     raise ValueError(f"{dreams} does not hold {same}: dream.py makes them")
 fingerprint = worlds.fingerprint(dreams or dataset, train, validation)
-# As fingerprint, but of what dreams were made of: by it evaluate.py knows its data again.
+# The same of what dreams were made of, by which evaluate.py recognises its data.
 origin = worlds.fingerprint(dataset, demonstrations, validation)
 windows = data.Windows(train, context, device)
 if start is None:
     network = model.build(model_config, train.factors)
 else:
-    # With an average (ema), training goes on from the weights that it is taken of.
+    # With ema, training goes on from the weights themselves, and not from their average.
     raw = start.get("raw_weights") if init_from == "resume" else None
     saved = raw or start.get("weights")
     network = checkpoint.from_plain(start | {"model_config": shape, "weights": saved})

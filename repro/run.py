@@ -58,7 +58,7 @@ MEASURED = ("tasks", "sequences", "rollouts", "modes", "env", "target_return")
 COUNTS = {"sequences": (1, 10**8), "rollouts": (0, 10**8)}
 # what changes no result, and so does not tell two runs apart
 FREE = ("out_dir", "overwrite", "device", "compile", "threads", "wandb_log", "wandb_project")
-# Which program this is: by now, since its files may change while a script runs. For measure.py.
+# A checksum of our code for measure.py, taken while it is imported: files may change as a script runs.
 TEXTS = [path.read_bytes() for path in sorted(ROOT.glob("[!.]*.py"))]
 PROGRAM = hashlib.sha256(b"".join(TEXTS)).digest()
 FORK = multiprocessing.get_context("fork")
